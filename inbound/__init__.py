@@ -1,0 +1,1 @@
+"""inbound: an inbound mail processing pipeline."""

@@ -1,0 +1,146 @@
+"""Actions act: each does one thing with a message in the world. Only actions touch it; only rules choose them.
+
+An action is a frozen record whose fields are its YAML keys (`schema.keys`). What it needs of the world is declared here
+as small protocols; `clients.local` and `clients.aws` both fulfil them, so the same rule files run in either place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Literal, Protocol
+
+from inbound.mail import Mail
+from inbound.reply import Reply
+from inbound.verdicts import Verdicts
+
+OnFailure = Literal["retry", "continue", "defer"]
+
+
+class Onward(StrEnum):
+    """How the walk goes on behind an action."""
+
+    CONTINUE = "CONTINUE"
+    STOP_RULE = "STOP_RULE"  # the rest of this rule is skipped, the next rules run
+    STOP_RULE_SET = "STOP_RULE_SET"  # nothing more for these recipients
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What an action is given: the message, what was found, and just the recipients that met the rule.
+
+    `content` is what is stored or handed on: the header block of ours, fields added by rules, the message without forged
+    copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for the ARNs in events.
+    """
+
+    mail: Mail
+    verdicts: Verdicts
+    recipients: tuple[str, ...]
+    rule: str
+    content: bytes
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What came of an action. `added` is a header field for later actions, `detail` goes into the record."""
+
+    onward: Onward = Onward.CONTINUE
+    reply: Reply | None = None
+    added: bytes = b""
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object as a store keeps it: its octets and its user metadata (names without `x-amz-meta-`)."""
+
+    body: bytes
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataKey:
+    """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
+
+    plaintext: bytes
+    wrapped: bytes
+    key_arn: str
+
+
+class ObjectStore(Protocol):
+    """Buckets. Every method raises TemporaryFailure or PermanentFailure, within its own deadline."""
+
+    async def put(
+        self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
+    ) -> bool:
+        """Store unless something is there already (first write wins). False: it was there, and stays as it was."""
+        ...
+
+    async def get(self, bucket: str, key: str) -> StoredObject:
+        """Fetch an object whole."""
+        ...
+
+
+class KeyService(Protocol):
+    """KMS keys."""
+
+    async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
+        """A new 256-bit data key under `key` (id, ARN or `alias/…`), bound to the encryption context."""
+        ...
+
+    async def decrypt_data_key(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """The data key in clear. Fails when the context is not the one it was made with."""
+        ...
+
+
+class Functions(Protocol):
+    """Lambda functions."""
+
+    async def invoke(self, function: str, payload: bytes, *, wait: bool) -> bytes:
+        """Call a function (name or ARN) with a JSON event. `wait`: its answer, within 30 s; otherwise b"" once queued."""
+        ...
+
+
+class Topics(Protocol):
+    """SNS topics."""
+
+    async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
+        """Publish one notification."""
+        ...
+
+
+class Cloud(ObjectStore, KeyService, Functions, Topics, Protocol):
+    """Everything that actions use of the world."""
+
+
+class Action(Protocol):
+    """One action of a rule, as written. `takes`: the mail is stored, handed on or dropped by it on purpose."""
+
+    kind: ClassVar[str]  # the YAML key
+    takes: ClassVar[bool]
+    outward: ClassVar[bool]  # it changes the world, so a retry must know that it was done
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """What its failing means for the message (design 5, rule 5)."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds it may take even when the delivery's own budget is spent: 30 for a function that is waited for, else 0."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """It ends the walk of its recipients when it is reached (`stop`, `drop`, `bounce` unless `then: continue`)."""
+        ...
+
+    @property
+    def refusal(self) -> Reply | None:
+        """The reply that it refuses with: `bounce` only."""
+        ...
+
+    async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+        """Do it. Raises Failure."""
+        ...

@@ -1,0 +1,102 @@
+"""Examine: every stage looks at the message, and one wrapper keeps each of them from lying, hanging or crashing.
+
+1. What depends on nothing starts at once and runs side by side; DMARC waits for SPF and DKIM, spam for all of them.
+2. A stage that raises or outlasts its deadline has the verdict `broken`: PROCESSING_FAILED.
+3. Nothing here refuses, and nothing here knows a rule.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from inbound.mail import Mail
+from inbound.stages import Stage
+from inbound.verdicts import (
+    ArcVerdict,
+    BlockVerdict,
+    DkimVerdict,
+    DmarcVerdict,
+    IprevVerdict,
+    SpamVerdict,
+    SpfVerdict,
+    Status,
+    Verdicts,
+    VirusVerdict,
+)
+
+log = logging.getLogger(__name__)
+
+NOT_SCANNED = "no rule that covers these recipients asks for a scan"
+
+Evidence = ParamSpec("Evidence")
+Verdict = TypeVar("Verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """The checks in force, and the deadline of each in seconds by its name (`default` for the others)."""
+
+    iprev: Stage[[], IprevVerdict]
+    spf: Stage[[], SpfVerdict]
+    dkim: Stage[[], DkimVerdict]
+    arc: Stage[[], ArcVerdict]
+    dmarc: Stage[[SpfVerdict, DkimVerdict], DmarcVerdict]
+    virus: Stage[[], VirusVerdict]
+    spam: Stage[[SpfVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, BlockVerdict], SpamVerdict]
+    deadlines: Mapping[str, float]
+
+
+async def examine(mail: Mail, stages: Stages, block: BlockVerdict, *, scan: bool) -> Verdicts:
+    """Everything the stages find about the message. `scan` is false when no rule wants spam and virus looked at."""
+    watch = _Watch(stages.deadlines)
+    async with asyncio.TaskGroup() as group:
+        iprev = group.create_task(watch.over(stages.iprev, mail))
+        spf = group.create_task(watch.over(stages.spf, mail))
+        dkim = group.create_task(watch.over(stages.dkim, mail))
+        arc = group.create_task(watch.over(stages.arc, mail))
+        virus = group.create_task(watch.over(stages.virus, mail)) if scan else None
+        dmarc = await watch.over(stages.dmarc, mail, await spf, await dkim)
+        evidence = (await spf, await dkim, dmarc, await iprev, block)
+        spam = await watch.over(stages.spam, mail, *evidence) if scan else None
+    return Verdicts(
+        spf=spf.result(),
+        dkim=dkim.result(),
+        dmarc=dmarc,
+        arc=arc.result(),
+        iprev=iprev.result(),
+        spam=spam or SpamVerdict(status=Status.DISABLED, reason=NOT_SCANNED),
+        virus=virus.result() if virus else VirusVerdict(status=Status.DISABLED, reason=NOT_SCANNED),
+        block=block,
+        timings_ms=watch.timings_ms,
+    )
+
+
+class _Watch:
+    """Gives each stage its deadline, notes its time, and takes its word for broken when it fails."""
+
+    def __init__(self, deadlines: Mapping[str, float]) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._deadlines = deadlines
+
+    async def over(
+        self,
+        stage: Stage[Evidence, Verdict],
+        mail: Mail,
+        *evidence: Evidence.args,
+        **more: Evidence.kwargs,
+    ) -> Verdict:
+        started = time.perf_counter()
+        deadline = self._deadlines.get(stage.name, self._deadlines["default"])
+        try:
+            async with asyncio.timeout(deadline):
+                return await stage(mail, *evidence, **more)
+        except TimeoutError:
+            return stage.broken(f"no verdict within {deadline:g} s")
+        except Exception as error:
+            log.exception("stage %s crashed", stage.name, extra={"message_id": mail.message_id})
+            return stage.broken(f"the check crashed ({type(error).__name__})")
+        finally:
+            self.timings_ms[stage.name] = round((time.perf_counter() - started) * 1000, 3)

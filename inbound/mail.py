@@ -1,0 +1,169 @@
+"""One message and where it came from, as it was received: nothing here judges or changes it.
+
+Header fields are found by one pass over the header block, whatever the size of the body. A line that is no header field
+(no colon, or blanks inside the name) is kept as a nameless field, so that nothing is lost when it is written again.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.header import decode_header
+from ipaddress import IPv4Address, IPv6Address
+
+from inbound.addresses import Mailbox, parse_mailboxes
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The TLS session the message came through: `TLSv1.3`, `TLS_AES_256_GCM_SHA384`."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who is speaking to us. `helo` is "" before HELO/EHLO; `esmtp` tells EHLO from HELO."""
+
+    ip: IPAddress
+    port: int = 0
+    helo: str = ""
+    esmtp: bool = True
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """One header field: `name` as written ("" for a line that is none), `raw` the whole of it with folds and final CRLF."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def value(self) -> str:
+        """The value unfolded as SES does it (CRLF and the blanks behind it become one space), 8-bit octets as UTF-8."""
+        after = self.raw.partition(b":")[2] if self.name else self.raw
+        return _text(b" ".join(part.strip(b" \t") for part in after.splitlines())).strip()
+
+    @property
+    def decoded(self) -> str:
+        """The value with RFC 2047 encoded words as text; as it is where they cannot be decoded."""
+        value = self.value
+        if "=?" not in value or len(value) > 32_768:  # noqa: PLR2004 - the decoder is not linear
+            return value
+        try:
+            parts = decode_header(value)
+            return "".join(
+                part if isinstance(part, str) else part.decode(charset or "ascii", "replace") for part, charset in parts
+            )
+        except (LookupError, ValueError):
+            return value
+
+
+def _text(octets: bytes) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The header fields from the top, and `size`, the octets of the block with the empty line that ends it."""
+
+    fields: tuple[HeaderField, ...]
+    size: int
+
+    @classmethod
+    def of(cls, raw: bytes) -> "Headers":
+        """Find the header block of a message with CRLF line ends. A message without an empty line is all header."""
+        if raw.startswith(b"\r\n"):
+            return cls((), 2)
+        end = raw.find(b"\r\n\r\n")
+        block = raw[: end + 2] if end >= 0 else raw
+        fields: list[HeaderField] = []
+        start = 0
+        while start < len(block):
+            stop = _field_end(block, start)
+            line = block[start:stop]
+            fields.append(HeaderField(_field_name(line), line))
+            start = stop
+        return cls(tuple(fields), len(block) + (2 if end >= 0 else 0))
+
+    def all(self, name: str) -> tuple[HeaderField, ...]:
+        """Every field of that name, case folded, from the top."""
+        wanted = name.lower()
+        return tuple(field for field in self.fields if field.name.lower() == wanted)
+
+    def first(self, name: str) -> HeaderField | None:
+        """The topmost field of that name."""
+        wanted = name.lower()
+        return next((field for field in self.fields if field.name.lower() == wanted), None)
+
+    def mailboxes(self, name: str) -> tuple[Mailbox, ...]:
+        """The mailboxes of all fields of that name."""
+        return tuple(box for field in self.all(name) for box in parse_mailboxes(field.value))
+
+
+def _field_end(block: bytes, start: int) -> int:
+    at = start
+    while True:
+        at = block.find(b"\r\n", at)
+        if at < 0:
+            return len(block)
+        at += 2
+        if block[at : at + 1] not in (b" ", b"\t"):
+            return at
+
+
+def _field_name(line: bytes) -> str:
+    name, colon, _ = line.partition(b":")
+    name = name.rstrip(b" \t")
+    valid = colon and name and all(33 <= octet <= 126 for octet in name)  # noqa: PLR2004 - RFC 5322 3.6.8
+    return name.decode("ascii") if valid else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """One message as received: `raw` octets with CRLF line ends, its envelope, and the client that brought it.
+
+    `mail_from` is "" for the null reverse-path; `rcpt_to` are the accepted recipients in the order given; `received_at`
+    is seconds since the epoch; `message_id` is ours (40 characters), not the Message-ID field.
+    """
+
+    raw: bytes
+    headers: Headers
+    client: Client
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    received_at: float
+    message_id: str
+    smtputf8: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """The octets behind the empty line."""
+        return self.raw[self.headers.size :]
+
+    @property
+    def authors(self) -> tuple[Mailbox, ...]:
+        """The mailboxes of all From fields (RFC 5322 3.6.2 allows one field)."""
+        return self.headers.mailboxes("from")
+
+
+def message_id(secret: bytes, mail_from: str, rcpt_to: Iterable[str], raw: bytes) -> str:
+    """Our id of a message in SES's form: 40 characters of `[0-9a-v]`, the same when the sender tries again (design 3).
+
+    Keyed, so that nobody outside can make two messages meet under one id or tell what an id stands for.
+    """
+    digest = hmac.new(secret, digestmod=hashlib.sha256)
+    digest.update(mail_from.encode("utf-8", "surrogateescape"))
+    for recipient in sorted(rcpt_to):
+        digest.update(b"\0" + recipient.encode("utf-8", "surrogateescape"))
+    digest.update(b"\0\0")
+    digest.update(raw)
+    return base64.b32hexencode(digest.digest()[:24] + b"\x01").decode("ascii").lower()

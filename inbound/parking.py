@@ -1,0 +1,91 @@
+"""What could not be finished inside the SMTP session.
+
+1. A message whose action failed is parked: message and remaining actions written durably, answered 250, tried again.
+   `NoParking` is the parking there is so far: it takes nothing, so the message is deferred (451) and stays in the
+   sender's queue, which is durable too.
+2. Before a deferral, what was done already is written down (`Ledger`), so that the sender's retry, which comes under the
+   same message id, skips it. On the happy path nothing is written.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from inbound.mail import Mail
+
+KEPT_SECONDS = 5 * 86_400  # RFC 5321 4.5.4.1: a sender gives up after 4 to 5 days
+
+
+class Parking(Protocol):
+    """Where a message goes whose action failed and may be tried again."""
+
+    async def park(self, mail: Mail, remaining: Mapping[str, tuple[str, ...]]) -> bool:
+        """Write message and remaining steps (rule name to recipients) durably. False: it cannot, so defer."""
+        ...
+
+
+class NoParking:
+    """Takes nothing: the sender's queue keeps the message."""
+
+    async def park(self, mail: Mail, remaining: Mapping[str, tuple[str, ...]]) -> bool:  # noqa: ARG002
+        """Never parks."""
+        return False
+
+
+class Ledger(Protocol):
+    """What was done for a message before it was deferred: action keys, and how the walk went on behind each."""
+
+    def done(self, message_id: str) -> Mapping[str, str]:
+        """The actions done already under this id; empty for nearly every message."""
+        ...
+
+    def remember(self, message_id: str, done: Mapping[str, str]) -> None:
+        """Write them down durably. Blocks: call it from a thread. Raises sqlite3.Error or OSError when it cannot."""
+        ...
+
+
+class SqliteLedger:
+    """The ledger in one SQLite file, shared by all workers of a machine."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS done (message_id TEXT, action TEXT, onward TEXT, at REAL,"
+            " PRIMARY KEY (message_id, action)) WITHOUT ROWID"
+        )
+        self._connection.execute("CREATE INDEX IF NOT EXISTS done_at ON done (at)")
+
+    def done(self, message_id: str) -> Mapping[str, str]:
+        """The actions done already under this id."""
+        with self._lock:
+            rows = self._connection.execute("SELECT action, onward FROM done WHERE message_id = ?", (message_id,))
+            return dict(rows.fetchall())
+
+    def remember(self, message_id: str, done: Mapping[str, str]) -> None:
+        """Write them down, and forget what is older than a sender's patience."""
+        now = time.time()
+        with self._lock, closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                cursor.executemany(
+                    "INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?)",
+                    [(message_id, action, onward, now) for action, onward in done.items()],
+                )
+                cursor.execute("DELETE FROM done WHERE at < ?", (now - KEPT_SECONDS,))
+                cursor.execute("COMMIT")
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
