@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
+from inbound.clients import DataKey, StoredObject
 from inbound.mail import Mail
 from inbound.reply import Reply
 from inbound.verdicts import Verdicts
@@ -49,23 +50,6 @@ class Done:
     reply: Reply | None = None
     added: bytes = b""
     detail: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
-    """An object as a store keeps it: its octets and its user metadata (names without `x-amz-meta-`)."""
-
-    body: bytes
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataKey:
-    """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
-
-    plaintext: bytes
-    wrapped: bytes
-    key_arn: str
 
 
 class ObjectStore(Protocol):

@@ -1,1 +1,39 @@
-"""One module for each foreign library or service; the only place where it is imported."""
+"""One module for each foreign library or service, the only place where it is imported; here, what they answer with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+RecordType = Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What DNS says of one name and type. A name that does not exist (NXDOMAIN) has `exists` false; NODATA is no records.
+
+    `records` by type: A and AAAA the address as text; CNAME, NS and PTR the name; MX `"10 mx.example.com"`; TXT the
+    strings of the record joined, as latin-1 text so that every octet survives. Names are lower case, no final dot.
+    `ttl` is seconds left; `authenticated` is the AD bit of a resolver that is trusted to validate.
+    """
+
+    exists: bool
+    records: tuple[str, ...] = ()
+    ttl: int = 0
+    authenticated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object as a store keeps it: its octets and its user metadata (names without `x-amz-meta-`)."""
+
+    body: bytes
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataKey:
+    """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
+
+    plaintext: bytes
+    wrapped: bytes
+    key_arn: str

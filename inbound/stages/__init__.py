@@ -2,6 +2,7 @@
 
 from typing import ParamSpec, Protocol, TypeVar
 
+from inbound.clients import Answer, RecordType
 from inbound.mail import Mail
 
 Evidence = ParamSpec("Evidence")
@@ -25,4 +26,12 @@ class Stage(Protocol[Evidence, Verdict]):
 
     async def __call__(self, mail: Mail, *evidence: Evidence.args, **more: Evidence.kwargs) -> Verdict:
         """Look at the message."""
+        ...
+
+
+class Resolver(Protocol):
+    """DNS, injected. Answers come from one shared cache; a deadline is kept for each question."""
+
+    async def query(self, name: str, rdtype: RecordType) -> Answer:
+        """Ask. Raises TemporaryFailure when there is no answer to be had (SERVFAIL, REFUSED, timeout)."""
         ...
