@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from inbound.actions import Action
 from inbound.mail import Client, Mail
+from inbound.record import Walk
 from inbound.reply import Reply
 from inbound.verdicts import BlockVerdict, Verdicts
 
@@ -50,25 +51,6 @@ class RuleSet:
     def wants_scan(self, recipients: tuple[str, ...]) -> bool:
         """Some enabled rule that covers one of them asks for spam and virus checks."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleTrace:
-    """How one rule fared with one recipient. `met` is None when undecided; `why` names the condition and the values."""
-
-    name: str
-    met: bool | None
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
-    """One recipient's way through the rules. `actions` are the kinds that will run, `reply` the answer if all of them work."""
-
-    recipient: str
-    traces: tuple[RuleTrace, ...]
-    actions: tuple[str, ...]
-    reply: Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
