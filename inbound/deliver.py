@@ -12,6 +12,7 @@ import hashlib
 import logging
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inbound.actions import Action, Cloud, Done, Letter, Onward
@@ -59,8 +60,9 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
     try:
         for step in decision.steps:
             await course.run(step)
+        course.must_have_an_end()
     except _Deferred as deferred:
-        return Delivery(reply=await course.put_off(deferred.step), ran=tuple(course.ran))
+        return Delivery(reply=await course.put_off(deferred.remaining), ran=tuple(course.ran))
     return Delivery(reply=course.reply(), ran=tuple(course.ran))
 
 
@@ -69,9 +71,11 @@ def accepted(message_id: str) -> Reply:
     return Reply(250, "2.0.0", f"OK {message_id}")
 
 
-class _Deferred(Exception):  # noqa: N818 - a turn of the path, not an error
-    def __init__(self, step: Step) -> None:
-        self.step = step
+class _Deferred(Exception):
+    """The message goes no further now; `remaining` are the rules that still have work, and for whom."""
+
+    def __init__(self, rule: str, recipients: tuple[str, ...]) -> None:
+        self.remaining = {rule: recipients}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +87,7 @@ class _Course:
     block: bytes
     means: Means
     added: bytes = b""
+    taken: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     refused: dict[str, Reply] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
@@ -100,6 +105,10 @@ class _Course:
             return
         for position, action in enumerate(step.rule.actions):
             done = await self.once(step, position, action, recipients)
+            if done is None:
+                continue
+            if action.takes:
+                self.taken.update(recipients)
             self.added += done.added
             if done.reply:
                 self.refused.update(dict.fromkeys(recipients, done.reply))
@@ -109,8 +118,8 @@ class _Course:
             if done.onward is Onward.STOP_RULE:
                 return
 
-    async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done:
-        """One action, unless it was done before the message was deferred; its failure as the rule wants it taken."""
+    async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done | None:
+        """One action, unless it was done before the message was deferred. None: it failed and the rule goes on."""
         key = _key(step.rule.name, position, action, recipients)
         started = time.perf_counter()
 
@@ -135,12 +144,12 @@ class _Course:
         except Failure as failure:
             note("failed", reason=failure.reason, detail=failure.detail)
             if action.on_failure == "continue":
-                return Done()
-            raise _Deferred(step) from failure
+                return None
+            raise _Deferred(step.rule.name, recipients) from failure
         except Exception as error:
             log.exception("action %s crashed", action.kind, extra={"message_id": self.mail.message_id})
             note("failed", reason="crashed", detail=type(error).__name__)
-            raise _Deferred(step) from error
+            raise _Deferred(step.rule.name, recipients) from error
         note("done", **done.detail)
         if action.outward:
             self.done[key] = done.onward.value
@@ -165,10 +174,15 @@ class _Course:
         except TimeoutError as error:
             raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error
 
-    async def put_off(self, step: Step) -> Reply:
+    def must_have_an_end(self) -> None:
+        """What `on_failure: continue` passed over may have been all that would have kept the mail: then nothing was."""
+        lost = tuple(who for who in self.mail.rcpt_to if who not in self.taken and who not in self.refused)
+        if lost:
+            raise _Deferred("", lost)
+
+    async def put_off(self, remaining: Mapping[str, tuple[str, ...]]) -> Reply:
         """Park the message, or write down what was done and leave it with its sender."""
-        walking = tuple(recipient for recipient in step.recipients if recipient not in self.ended)
-        if await self.means.parking.park(self.mail, {step.rule.name: walking}):
+        if await self.means.parking.park(self.mail, remaining):
             return accepted(self.mail.message_id)
         if self.done:
             try:

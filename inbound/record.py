@@ -114,7 +114,9 @@ class Record:
         ]
         lines += [f"  block  {listing.list}: {listing.entry} {listing.meaning}" for listing in verdicts.block.listings]
         spf, dkim, dmarc = verdicts.spf, verdicts.dkim, verdicts.dmarc
-        lines.append(_line("spf", spf.status, f"{spf.result}, {spf.identity} domain {spf.domain or '(none)'}", spf.reason))
+        lines.append(
+            _line("spf", spf.status, f"{spf.result}, {spf.identity} domain {spf.domain or '(none)'}", spf.reason)
+        )
         lines.append(_line("dkim", dkim.status, dkim.result, dkim.reason))
         lines += [
             f"           d={signature.domain or '?'} s={signature.selector or '?'} {signature.algorithm}"
@@ -122,10 +124,18 @@ class Record:
             for signature in dkim.signatures
         ]
         policy = f", {dmarc.record_domain} says {dmarc.applied_policy}" if dmarc.record_domain else ""
-        lines.append(_line("dmarc", dmarc.status, f"{dmarc.result} for {dmarc.from_domain or '(none)'}{policy}", dmarc.reason))
+        lines.append(
+            _line("dmarc", dmarc.status, f"{dmarc.result} for {dmarc.from_domain or '(none)'}{policy}", dmarc.reason)
+        )
         symbols = ", ".join(f"{symbol.name} {symbol.weight:+.1f}" for symbol in verdicts.spam.symbols)
         lines.append(
-            _line("spam", verdicts.spam.status, f"{verdicts.spam.score:.1f}", symbols and f"{symbols}", verdicts.spam.reason)
+            _line(
+                "spam",
+                verdicts.spam.status,
+                f"{verdicts.spam.score:.1f}",
+                symbols and f"{symbols}",
+                verdicts.spam.reason,
+            )
         )
         lines.append(_line("virus", verdicts.virus.status, verdicts.virus.signature, verdicts.virus.reason))
         for walk in self.walks:

@@ -1,0 +1,1 @@
+"""The program put together: the only module that knows every concrete class."""
