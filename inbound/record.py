@@ -108,9 +108,9 @@ class Record:
     def lines(self) -> list[str]:
         """The record for a person: one line for each check, rule and action, the reply last."""
         verdicts = self.verdicts
+        origin = f"{self.client.helo or '?'} [{self.client.ip}] <{self.mail_from}>"
         lines = [
-            f"{self.message_id}  from {self.client.helo or '?'} [{self.client.ip}] <{self.mail_from}>"
-            f" to {', '.join(self.rcpt_to)}  {self.size:,} octets"
+            f"{self.message_id}  from {origin} to {', '.join(self.rcpt_to)}  {self.size:,} octets",
         ]
         lines += [f"  block  {listing.list}: {listing.entry} {listing.meaning}" for listing in verdicts.block.listings]
         spf, dkim, dmarc = verdicts.spf, verdicts.dkim, verdicts.dmarc

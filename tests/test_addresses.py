@@ -20,7 +20,7 @@ PAT = Mailbox("Pat Sender", "pat@a.example")
         ("a@x.example, b@y.example", (Mailbox("", "a@x.example"), Mailbox("", "b@y.example"))),
         (
             "Team: a@x.example, b@y.example; , c@z.example",
-            tuple(Mailbox("", f"{u}") for u in ("a@x.example", "b@y.example", "c@z.example")),
+            (Mailbox("", "a@x.example"), Mailbox("", "b@y.example"), Mailbox("", "c@z.example")),
         ),
         ("undisclosed-recipients:;", ()),
         ("", ()),

@@ -57,31 +57,19 @@ async def _nothing(*_: Any) -> None:
 
 
 def stages(**acts: Callable[..., Awaitable[None]]) -> Stages:
-    def look(name: str, good: Any, failed: Any) -> Any:
-        return Look(name, good, failed, acts.get(name, _nothing))
+    def look(name: str, kind: Any, good: dict[str, Any], bad: dict[str, Any]) -> Any:
+        return Look(name, kind(**good), lambda reason: kind(**bad, reason=reason), acts.get(name, _nothing))
 
-    failed = Status.PROCESSING_FAILED
-    good = Status.PASS
+    good, bad = {"status": Status.PASS}, {"status": Status.PROCESSING_FAILED}
+    result, error = {"result": "pass"}, {"result": "temperror"}
     return Stages(
-        iprev=look("iprev", IprevVerdict(result="pass"), lambda r: IprevVerdict(result="temperror", reason=r)),
-        spf=look(
-            "spf",
-            SpfVerdict(status=good, result="pass"),
-            lambda r: SpfVerdict(status=failed, result="temperror", reason=r),
-        ),
-        dkim=look(
-            "dkim",
-            DkimVerdict(status=good, result="pass"),
-            lambda r: DkimVerdict(status=failed, result="temperror", reason=r),
-        ),
-        arc=look("arc", ArcVerdict(result="none"), lambda r: ArcVerdict(result="temperror", reason=r)),
-        dmarc=look(
-            "dmarc",
-            DmarcVerdict(status=good, result="pass"),
-            lambda r: DmarcVerdict(status=failed, result="temperror", reason=r),
-        ),
-        virus=look("virus", VirusVerdict(status=good), lambda r: VirusVerdict(status=failed, reason=r)),
-        spam=look("spam", SpamVerdict(status=good), lambda r: SpamVerdict(status=failed, reason=r)),
+        iprev=look("iprev", IprevVerdict, result, error),
+        spf=look("spf", SpfVerdict, good | result, bad | error),
+        dkim=look("dkim", DkimVerdict, good | result, bad | error),
+        arc=look("arc", ArcVerdict, result, error),
+        dmarc=look("dmarc", DmarcVerdict, good | result, bad | error),
+        virus=look("virus", VirusVerdict, good, bad),
+        spam=look("spam", SpamVerdict, good, bad),
         deadlines={"default": 5.0, "virus": 0.05},
     )
 

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
-from inbound import parking
 from inbound.parking import KEPT_SECONDS, SqliteLedger
 
 
@@ -25,11 +22,11 @@ def test_what_was_written_first_stays(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_nothing_is_kept_longer_than_a_sender_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
-    monkeypatch.setattr(parking.time, "time", lambda: 1_000_000.0)
+def test_nothing_is_kept_longer_than_a_sender_tries(tmp_path: Path) -> None:
+    clock = [1_000_000.0]
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", now=lambda: clock[0])
     ledger.remember("old", {"a": "CONTINUE"})
-    monkeypatch.setattr(parking.time, "time", lambda: 1_000_000.0 + KEPT_SECONDS + 1)
+    clock[0] += KEPT_SECONDS + 1
     ledger.remember("new", {"a": "CONTINUE"})
     assert ledger.done("old") == {}
     assert ledger.done("new") == {"a": "CONTINUE"}
