@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import ParamSpec, TypeVar, cast
 
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-THREADS = min(4, os.cpu_count() or 1)  # hashing and RSA let go of the interpreter's lock; more threads than cores gain nothing
+THREADS = min(
+    4, os.cpu_count() or 1
+)  # hashing and RSA let go of the interpreter's lock; more threads than cores gain nothing
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -35,7 +35,12 @@ Record = str | bytes | Sequence[str | bytes]  # a TXT record of several strings 
 Records = Mapping[str, Fault | str | Mapping[str, str | Sequence[Record]]]
 
 RESERVED = ("example", "test", "invalid", "localhost", "example.com", "example.net", "example.org")  # RFC 2606, 6761
-RESERVED_ADDRESSES = ("2.0.192.in-addr.arpa", "100.51.198.in-addr.arpa", "113.0.203.in-addr.arpa", "8.b.d.0.1.0.0.2.ip6.arpa")
+RESERVED_ADDRESSES = (
+    "2.0.192.in-addr.arpa",
+    "100.51.198.in-addr.arpa",
+    "113.0.203.in-addr.arpa",
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+)
 LONGEST_CHAIN = 16  # CNAMEs followed for one question
 
 
@@ -96,7 +101,8 @@ def _by_type(
     if isinstance(entry, str):
         return {"*": _fault(entry)}
     return {
-        rdtype.upper(): _fault(records) if isinstance(records, str) else tuple(records) for rdtype, records in entry.items()
+        rdtype.upper(): _fault(records) if isinstance(records, str) else tuple(records)
+        for rdtype, records in entry.items()
     }
 
 
@@ -198,7 +204,9 @@ class DnsServer:
         asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._loop is None or self._thread is None:
             return
         asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(10)

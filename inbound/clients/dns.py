@@ -23,10 +23,18 @@ from dataclasses import dataclass, replace
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import dns.resolver
-import dns.rrset
+from dns.rdtypes.ANY.CNAME import CNAME
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.NS import NS
+from dns.rdtypes.ANY.PTR import PTR
+from dns.rdtypes.ANY.TXT import TXT
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
 
 from inbound.clients import Answer, RecordType
 from inbound.errors import TemporaryFailure
@@ -197,10 +205,15 @@ class Resolver:
                 raise TemporaryFailure(BROKEN, f"{name} {rdtype}: {error}") from None
             ttl = min(ttl, chain.minimum_ttl)
             target = chain.canonical_name.to_text(omit_final_dot=True).lower()
-            if chain.answer is None and target != name and response.rcode() == dns.rcode.NOERROR and not response.authority:
+            if (
+                chain.answer is None
+                and target != name
+                and response.rcode() == dns.rcode.NOERROR
+                and not response.authority
+            ):
                 name = target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us then
                 continue
-            records = tuple(_text(rdata, rdtype) for rdata in chain.answer or ())
+            records = tuple(_text(rdata) for rdata in chain.answer or ())
             if not records:
                 ttl = min(ttl, NEGATIVE_KEPT) if response.authority else NEGATIVE_UNTOLD
             authenticated = server.local and bool(response.flags & dns.flags.AD)
@@ -270,7 +283,7 @@ async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
     """From a port of its own for each question, so that guessing an answer takes more than the 16 bits of its id."""
     loop = asyncio.get_running_loop()
     with socket.socket(server.family, socket.SOCK_DGRAM) as udp:
-        udp.setblocking(False)  # noqa: FBT003
+        udp.setblocking(False)
         udp.connect((server.host, server.port))
         udp.send(query)
         while True:
@@ -290,7 +303,7 @@ async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
     finally:
         writer.close()
     if response is None:
-        raise dns.exception.FormError("the answer to another question")
+        raise ConnectionResetError("it answered another question")
     return response
 
 
@@ -306,16 +319,18 @@ def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
     return response if isinstance(response, dns.message.QueryMessage) else None
 
 
-def _text(rdata: dns.rdata.Rdata, rdtype: RecordType) -> str:
-    match rdtype:
-        case "A" | "AAAA":
-            return str(rdata.address)
-        case "MX":
-            return f"{rdata.preference} {_name(rdata.exchange)}"
-        case "TXT":
-            return b"".join(rdata.strings).decode("latin-1")
+def _text(rdata: dns.rdata.Rdata) -> str:
+    match rdata:
+        case A(address=address) | AAAA(address=address):
+            return str(address)
+        case MX(preference=preference, exchange=exchange):
+            return f"{preference} {_name(exchange)}"
+        case TXT(strings=strings):
+            return b"".join(strings).decode("latin-1")
+        case CNAME(target=target) | NS(target=target) | PTR(target=target):
+            return _name(target)
         case _:
-            return _name(rdata.target)
+            raise TypeError(rdata.rdtype)  # only the types above are asked for
 
 
 def _name(name: dns.name.Name) -> str:

@@ -1,4 +1,4 @@
-"""SPF (RFC 7208): may this client send mail for the domain of MAIL FROM, or of HELO when the reverse-path is null?
+"""SPF (RFC 7208): whether this client may send mail for the domain of MAIL FROM, or of HELO when the reverse-path is null.
 
 pyspf evaluates; what it does not do is done here, in a subclass, so that its module stays as it is for everybody else:
 
