@@ -145,9 +145,7 @@ class Skipped(Generic[Verdict]):
         return self._verdict
 
 
-def _stages(
-    settings: Settings, resolver: Resolver, now: Callable[[], float], only: Collection[str]
-) -> Stages:
+def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], only: Collection[str]) -> Stages:
     skipped, off = "not asked for", Status.DISABLED
     clamd = clamd_address(settings)
     stages = Stages(

@@ -63,20 +63,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="inbound", description="Inbound mail: receive, judge, and do as the rules say.")
+    parser = argparse.ArgumentParser(
+        prog="inbound", description="Inbound mail: receive, judge, and do as the rules say."
+    )
     parser.add_argument("--version", action="version", version=f"inbound {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, where: Any = commands) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, where: Any = commands
+    ) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = where.add_parser(name, help=text, description=text)
-        sub.add_argument("--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults")
+        sub.add_argument(
+            "--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults"
+        )
         sub.set_defaults(run=run)
         return sub
 
     serve = command("serve", _serve, "Receive mail until SIGTERM; SIGHUP takes changed rules into force.")
-    serve.add_argument("--with-samples", action="store_true", help="with DNS for the samples, and a first message through it")
+    serve.add_argument(
+        "--with-samples", action="store_true", help="with DNS for the samples, and a first message through it"
+    )
 
-    check = command("check", _check, "Judge a message without doing anything: what would be found, met, done and answered.")
+    check = command(
+        "check", _check, "Judge a message without doing anything: what would be found, met, done and answered."
+    )
     check.add_argument("file", nargs="?", default="-", help="the message, or - for standard input")
     check.add_argument("--client-ip")
     check.add_argument("--helo")
@@ -89,15 +99,21 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--stages", metavar="A,B", help=f"only these checks, of {','.join(STAGES)}")
     check.add_argument("--raw", action="store_true", help="take the file as it is; otherwise LF becomes CRLF first")
     check.add_argument("--json", action="store_true", help="print one JSON document")
-    check.add_argument("--batch", action="store_true", help="read requests from standard input, one JSON document a line")
+    check.add_argument(
+        "--batch", action="store_true", help="read requests from standard input, one JSON document a line"
+    )
     check.add_argument("--jobs", type=int, default=8, metavar="N", help="of a batch, how many at a time (8)")
 
-    rules = commands.add_parser("rules", help="Look at the rule files.").add_subparsers(metavar="COMMAND", required=True)
+    rules = commands.add_parser("rules", help="Look at the rule files.").add_subparsers(
+        metavar="COMMAND", required=True
+    )
     for name, run, text in (
         ("check", _rules_check, "Say everything that is wrong with the rule files, and what looks wrong."),
         ("test", _rules_test, "Run the tests that stand in the rule files."),
     ):
-        command(name, run, text, rules).add_argument("dir", nargs="?", type=Path, help="the rule files; as the settings say")
+        command(name, run, text, rules).add_argument(
+            "dir", nargs="?", type=Path, help="the rule files; as the settings say"
+        )
 
     get = command("get", _get, "Fetch a stored object, and decrypt it when it is sealed.")
     get.add_argument("object", help="s3://BUCKET/KEY")
@@ -122,9 +138,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 async def _serve_until_told(loaded: Settings, journal: Journal) -> None:
     async with App(loaded, note=journal) as app:
-        edge = Edge(
-            app, hostname=loaded.hostname, limits=loaded.limits, tls=loaded.tls, proxy_from=loaded.proxy_from
-        )
+        edge = Edge(app, hostname=loaded.hostname, limits=loaded.limits, tls=loaded.tls, proxy_from=loaded.proxy_from)
         addresses = await edge.start(loaded.listen)
         _announce(app, addresses)
         await _until_told(app)

@@ -85,7 +85,9 @@ class Demo:
         *self.addresses, self._as_anyone = await self.edge.start(listeners)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.edge.stop(grace=self._settings.deadlines.deliver)
         await self.app.close()
         await self.dns.stop()
@@ -146,7 +148,12 @@ def _records(samples: Any) -> dict[str, Any]:
 
 
 def _sample_function() -> tuple[str, ...]:
-    return (sys.executable, "-m", "inbound.clients.handler", f"{shipped('samples') / 'functions' / 'orders.py'}:handler")
+    return (
+        sys.executable,
+        "-m",
+        "inbound.clients.handler",
+        f"{shipped('samples') / 'functions' / 'orders.py'}:handler",
+    )
 
 
 def _certificate(directory: Path, hostname: str) -> Tls:
@@ -170,9 +177,7 @@ def _certificate(directory: Path, hostname: str) -> Tls:
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.touch(mode=0o600)
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return Tls(certificate=chain, key=key_file)
 
