@@ -20,6 +20,7 @@ from inbound.offload import offload
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
 from inbound.stages.signatures import (
+    BIG,
     Hashes,
     Key,
     Rejected,
@@ -34,7 +35,6 @@ from inbound.verdicts import DkimResult, DkimSignature, DkimVerdict, Status
 
 SIGNATURES = 10  # examined; OpenDKIM's MaximumSignaturesToVerify is 3, Google's gateways take 5 to 10
 KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves more than one undefined
-BIG = 256 * 1024  # octets of a message from which hashing goes to a thread
 CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 
 # Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
