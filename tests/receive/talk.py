@@ -197,7 +197,7 @@ async def talking(server: Served, *, source: str | None = None) -> AsyncIterator
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until it is so."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in the server
             await asyncio.sleep(0.005)
 
 
