@@ -54,12 +54,15 @@ class Limits:
     recipients: int = 100  # RFC 5321 4.5.3.1.8; postfix smtpd_recipient_limit is 1000
     header_bytes: int = 256 * 1024  # postfix header_size_limit is 102400 for one field
     header_fields: int = 1000
+    command_bytes: int = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: int = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
     connections: int = 500  # in all
     connections_per_ip: int = 20
-    errors: int = 20  # postfix smtpd_hard_error_limit
+    errors: int = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
+    idle_commands: int = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
     messages_per_connection: int = 100
     command_seconds: float = 300.0  # RFC 5321 4.5.3.2.7
+    handshake_seconds: float = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: float = 180.0  # RFC 5321 4.5.3.2.5
     data_seconds: float = 1800.0
     bytes_in_flight: int = 1024 * MIB  # over all connections; when it is spent, sockets are not read
