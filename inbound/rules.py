@@ -301,6 +301,7 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
     """Where the rule's actions from `position` lead. A function that is waited for can end the rule or the walk, or refuse.
 
     Its question has the rule's name: recipients of one rule share one run of it and so its answer, those of two do not.
+    Another action that may refuse by what the message is (`may_refuse`) asks one question wherever it stands.
     """
     for at in range(position, len(rule.actions)):
         action = rule.actions[at]
@@ -310,8 +311,9 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
             state = _TAKEN
         if action.ends:
             return state
-        if action.patience > 0:
-            return _node(f"{rule.name}/{at}", _through(rule, at + 1, state, after), after[state], state)
+        doubt = f"{rule.name}/{at}" if action.patience > 0 else getattr(action, "may_refuse", "")
+        if doubt:
+            return _node(doubt, _through(rule, at + 1, state, after), after[state], state)
     return after[state]
 
 
