@@ -79,6 +79,11 @@ class Rule:
         """What of its conditions is left to be found out: ALWAYS and NEVER are decided."""
         return All((self.when, Not(self.unless))).rest(facts)
 
+    @property
+    def takes(self) -> bool:
+        """One of its actions stores the mail, hands it on or drops it on purpose."""
+        return any(action.takes for action in self.actions)
+
     def course(self) -> Iterator[Action]:
         """Its actions as far as the one that ends the walk."""
         for action in self.actions:
@@ -108,8 +113,11 @@ class RuleSet:
         return (rule for rule in self.rules if rule.enabled and rule.is_for(known))
 
     def covers(self, recipient: str) -> bool:
-        """Some enabled rule covers this recipient (otherwise 550 5.1.1 at RCPT)."""
-        return any(True for _ in self.covering(recipient))
+        """Some enabled rule names this recipient, or would take its mail (otherwise 550 5.1.1 at RCPT).
+
+        A rule for everybody that takes no mail, such as one that refuses malware, makes no address exist.
+        """
+        return any(rule.recipients is not None or rule.takes for rule in self.covering(recipient))
 
     def requires_tls(self, recipient: str) -> bool:
         """Some enabled rule that covers this recipient says `tls: require` (530 5.7.0 outside TLS)."""
