@@ -79,6 +79,11 @@ class Rule:
         """What of its conditions is left to be found out: ALWAYS and NEVER are decided."""
         return All((self.when, Not(self.unless))).rest(facts)
 
+    @property
+    def takes(self) -> bool:
+        """One of its actions stores the mail, hands it on or drops it on purpose."""
+        return any(action.takes for action in self.actions)
+
     def course(self) -> Iterator[Action]:
         """Its actions as far as the one that ends the walk."""
         for action in self.actions:
@@ -108,8 +113,11 @@ class RuleSet:
         return (rule for rule in self.rules if rule.enabled and rule.is_for(known))
 
     def covers(self, recipient: str) -> bool:
-        """Some enabled rule covers this recipient (otherwise 550 5.1.1 at RCPT)."""
-        return any(True for _ in self.covering(recipient))
+        """Some enabled rule names this recipient, or would take its mail (otherwise 550 5.1.1 at RCPT).
+
+        A rule for everybody that takes no mail, such as one that refuses malware, makes no address exist.
+        """
+        return any(rule.recipients is not None or rule.takes for rule in self.covering(recipient))
 
     def requires_tls(self, recipient: str) -> bool:
         """Some enabled rule that covers this recipient says `tls: require` (530 5.7.0 outside TLS)."""
@@ -301,6 +309,7 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
     """Where the rule's actions from `position` lead. A function that is waited for can end the rule or the walk, or refuse.
 
     Its question has the rule's name: recipients of one rule share one run of it and so its answer, those of two do not.
+    Another action that may refuse by what the message is (`may_refuse`) asks one question wherever it stands.
     """
     for at in range(position, len(rule.actions)):
         action = rule.actions[at]
@@ -310,8 +319,9 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
             state = _TAKEN
         if action.ends:
             return state
-        if action.patience > 0:
-            return _node(f"{rule.name}/{at}", _through(rule, at + 1, state, after), after[state], state)
+        doubt = f"{rule.name}/{at}" if action.patience > 0 else getattr(action, "may_refuse", "")
+        if doubt:
+            return _node(doubt, _through(rule, at + 1, state, after), after[state], state)
     return after[state]
 
 
