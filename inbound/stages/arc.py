@@ -88,26 +88,26 @@ class Arc:
             await self._check(seal, hashes.header(sealed, seal.field, "relaxed"), f"seal {instance}")
 
     async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
-        """The newest message signature, over the message as it is. Without c= it may be as the RFC has it or as its drafts had."""
+        """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
         tags = tags_of(field.raw.partition(b":")[2])
         signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "s"))
         if "h" not in tags or _SEAL in signature.signed:  # RFC 8617 4.1.2
             raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
-        forms = [signature]
-        if "c" not in tags:
-            forms.append(replace(signature, header_canonicalization="relaxed", body_canonicalization="relaxed"))
-        for form in forms:
-            try:
-                digest, _ = await _body_hash(mail, hashes, form)
-                if digest != form.body_hash:
-                    raise Rejected("fail", f"{what}: the body is not the one signed")
-                header = hashes.header(hashes.select(form), field, form.header_canonicalization)
-                await self._check(form, header, what)
-            except Rejected:
-                if form is forms[-1]:
-                    raise
-            else:
-                return
+        try:
+            await self._check_form(mail, hashes, signature, what)
+        except Rejected:
+            if "c" in tags:
+                raise
+            drafts = replace(signature, header_canonicalization="relaxed", body_canonicalization="relaxed")
+            await self._check_form(mail, hashes, drafts, what)
+
+    async def _check_form(self, mail: Mail, hashes: Hashes, signature: Signature, what: str) -> None:
+        wanted = (signature.body_canonicalization, signature.length)
+        digest, _ = await offload(hashes.body, *wanted) if len(mail.raw) > BIG else hashes.body(*wanted)
+        if digest != signature.body_hash:
+            raise Rejected("fail", f"{what}: the body is not the one signed")
+        header = hashes.header(hashes.select(signature), signature.field, signature.header_canonicalization)
+        await self._check(signature, header, what)
 
     async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
         if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
@@ -121,11 +121,6 @@ class Arc:
             verify(signature, key, header_hash)
         except Rejected as rejected:
             raise Rejected("fail", f"{what}: {rejected.reason}") from None
-
-
-async def _body_hash(mail: Mail, hashes: Hashes, signature: Signature) -> tuple[bytes, int]:
-    wanted = (signature.body_canonicalization, signature.length)
-    return await offload(hashes.body, *wanted) if len(mail.raw) > BIG else hashes.body(*wanted)
 
 
 def _seal(one: _Set) -> Signature:
