@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.header import decode_header
 from ipaddress import IPv4Address, IPv6Address
 
@@ -60,7 +61,7 @@ class HeaderField:
             return "".join(
                 part if isinstance(part, str) else part.decode(charset or "ascii", "replace") for part, charset in parts
             )
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, MessageError):
             return value
 
 

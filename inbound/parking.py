@@ -10,7 +10,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +51,9 @@ class Ledger(Protocol):
 class SqliteLedger:
     """The ledger in one SQLite file, shared by all workers of a machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._now = now
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
@@ -71,7 +72,7 @@ class SqliteLedger:
 
     def remember(self, message_id: str, done: Mapping[str, str]) -> None:
         """Write them down, and forget what is older than a sender's patience."""
-        now = time.time()
+        now = self._now()
         with self._lock, closing(self._connection.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:

@@ -1,0 +1,69 @@
+"""`bounce`: refuse the message in the SMTP session, with the reply that the rule names."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions.notice import TopicArn, announce
+from inbound.reply import Reply, ReplyError
+from inbound.schema import keys
+
+
+@keys
+class Bounce:
+    """Refuse. `sender` is told to consumers and signs a DSN where there must be one; in the session nobody sends anything."""
+
+    kind: ClassVar[str] = "bounce"
+    takes: ClassVar[bool] = False
+    outward: ClassVar[bool] = False
+
+    smtp_reply_code: int = 550
+    status_code: str = ""
+    message: str
+    sender: str = ""
+    topic_arn: TopicArn | None = None
+    then: Literal["stop", "continue"] = "stop"
+    on_failure: OnFailure = "retry"
+
+    @model_validator(mode="after")
+    def _is_a_refusal(self) -> Self:
+        try:
+            reply = self.refusal
+        except ReplyError as error:
+            raise ValueError(str(error)) from error
+        if reply.accepts:
+            raise ValueError(f"{reply.code} accepts the message; a bounce needs 4xx or 5xx")
+        return self
+
+    @property
+    def patience(self) -> float:
+        """A reply takes no time."""
+        return 0.0
+
+    @property
+    def ends(self) -> bool:
+        """SES goes on after a bounce; here that is `then: continue`."""
+        return self.then == "stop"
+
+    @property
+    def refusal(self) -> Reply:
+        """The reply. Without `status_code` it has the class of its code and no more (RFC 3463 3.1)."""
+        return Reply(self.smtp_reply_code, self.status_code or f"{self.smtp_reply_code // 100}.0.0", self.message)
+
+    async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+        """Say so on the topic and answer. Raises Failure."""
+        action = {
+            "type": "Bounce",
+            "topicArn": self.topic_arn,
+            "smtpReplyCode": str(self.smtp_reply_code),
+            "statusCode": self.refusal.enhanced,
+            "message": self.message,
+            "sender": self.sender,
+        }
+        await announce(letter, cloud, action)
+        return Done(
+            onward=Onward.STOP_RULE_SET if self.ends else Onward.CONTINUE,
+            reply=self.refusal,
+            detail={"reply": str(self.refusal)},
+        )

@@ -1,0 +1,40 @@
+"""`drop`: accept the message and keep nothing of it, on purpose."""
+
+from typing import ClassVar
+
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.reply import Reply
+from inbound.schema import keys
+
+
+@keys
+class Drop:
+    """Answer 250, keep nothing, end the walk."""
+
+    kind: ClassVar[str] = "drop"
+    takes: ClassVar[bool] = True
+    outward: ClassVar[bool] = False
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """It cannot fail."""
+        return "defer"
+
+    @property
+    def patience(self) -> float:
+        """Nothing to wait for."""
+        return 0.0
+
+    @property
+    def ends(self) -> bool:
+        """There is nothing left to walk with."""
+        return True
+
+    @property
+    def refusal(self) -> Reply | None:
+        """It refuses nothing."""
+        return None
+
+    async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
+        """Nothing is done, and the record says so."""
+        return Done(onward=Onward.STOP_RULE_SET)

@@ -1,0 +1,16 @@
+"""Every action there is, by its YAML key."""
+
+from collections.abc import Mapping
+
+from inbound.actions import Action
+from inbound.actions.add_header import AddHeader
+from inbound.actions.bounce import Bounce
+from inbound.actions.drop import Drop
+from inbound.actions.invoke import Invoke
+from inbound.actions.s3 import S3
+from inbound.actions.sns import Sns
+from inbound.actions.stop import Stop
+
+ACTIONS: Mapping[str, type[Action]] = {
+    action.kind: action for action in (S3, Invoke, Sns, Bounce, AddHeader, Stop, Drop)
+}

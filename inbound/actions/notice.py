@@ -1,0 +1,35 @@
+"""The notification that an action publishes once it was performed, and the event an action tells of itself."""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from inbound.actions import Letter, Topics
+from inbound.event import SUBJECT, Event, notification
+
+TopicArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$")
+]
+RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", max_length=2048)]
+
+
+def event(letter: Letter, action: Mapping[str, Any]) -> Event:
+    """What is told of an action on this letter. `action` is SES's `receipt.action`; a topic that is None is left out."""
+    return Event(
+        mail=letter.mail,
+        verdicts=letter.verdicts,
+        recipients=letter.recipients,
+        rule=letter.rule,
+        content=letter.content,
+        action={key: value for key, value in action.items() if value is not None},
+        now=time.time(),
+    )
+
+
+async def announce(letter: Letter, cloud: Topics, action: Mapping[str, Any], *, role_arn: str | None = None) -> None:
+    """Publish that an action was performed, if it has a `topicArn`. Raises Failure."""
+    topic = action.get("topicArn")
+    if topic:
+        await cloud.publish(topic, SUBJECT, notification(event(letter, action)), role_arn=role_arn)

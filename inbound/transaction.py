@@ -1,0 +1,190 @@
+"""One mail's way, from MAIL FROM to the reply after its end of data.
+
+    recipient   who is it, is it ours, may it share this transaction? (gate, and the rules as far as they are certain)
+    message     examine, decide, deliver, write the record, reply
+
+The rule set in force at MAIL FROM is the one used to the end. Look-ups about the client start there too.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from inbound import mime
+from inbound.deliver import Means, deliver
+from inbound.examine import Stages, examine
+from inbound.gate import Gate
+from inbound.mail import Client, Headers, Mail, message_id
+from inbound.record import Record, Walk
+from inbound.reply import Reply
+from inbound.rules import RuleSet, decide, outlook
+from inbound.trace import header_block
+from inbound.verdicts import BlockVerdict
+
+TAKEN = Reply(250, "2.1.5", "Recipient ok")
+NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here")  # SES: "mailbox unavailable", RFC 3463 5.1.1
+NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 4
+NEEDS_ITS_OWN_TRANSACTION = Reply(452, "4.5.3", "This recipient may need another answer, send it separately")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What it takes to judge a mail. `secret` is the installation's, behind message ids; `now` gives epoch seconds."""
+
+    gate: Gate
+    stages: Stages
+    secret: bytes
+    now: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """Everything a message meets on its way: the parts that `app` has put together."""
+
+    sight: Sight
+    means: Means
+    hostname: str
+    authserv_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What was answered at RCPT instead of yes, for the log: nobody else tells the operator whose mail it was."""
+
+    client: Client
+    mail_from: str
+    recipient: str
+    reply: Reply
+
+
+class Transaction:
+    """Fulfils `receive.Transaction`. `note` is told each record and each refusal."""
+
+    def __init__(
+        self,
+        path: Path,
+        ruleset: RuleSet,
+        client: Client,
+        mail_from: str,
+        *,
+        smtputf8: bool,
+        note: Callable[[Record | Refusal], None],
+    ) -> None:
+        self._path = path
+        self._ruleset = ruleset
+        self._client = client
+        self._mail_from = mail_from
+        self._smtputf8 = smtputf8
+        self._note = note
+        self._recipients: dict[str, None] = {}
+        self._answers: Hashable = None
+        self._block = asyncio.ensure_future(path.sight.gate.look_up(client.ip))
+
+    async def recipient(self, address: str) -> Reply:
+        """Answer RCPT TO with everything that is certain by now."""
+        envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
+        refusal, answers = admit(self._path.sight.gate, self._ruleset, envelope, address)
+        if refusal is None and self._recipients and answers != self._answers:
+            refusal = NEEDS_ITS_OWN_TRANSACTION
+        if refusal is not None:
+            self._note(Refusal(client=self._client, mail_from=self._mail_from, recipient=address, reply=refusal))
+            return refusal
+        self._answers = answers
+        self._recipients[address] = None
+        return TAKEN
+
+    async def message(self, raw: bytes) -> Reply:
+        """The path of a message: examine, decide, deliver, and say so."""
+        started = time.perf_counter()
+        path, sight, rcpt_to = self._path, self._path.sight, tuple(self._recipients)
+        mail = Mail(
+            raw=raw,
+            headers=Headers.of(raw),
+            client=self._client,
+            mail_from=self._mail_from,
+            rcpt_to=rcpt_to,
+            received_at=sight.now(),
+            message_id=message_id(sight.secret, self._mail_from, rcpt_to, raw),
+            smtputf8=self._smtputf8,
+        )
+        scan = self._ruleset.wants_scan(rcpt_to)
+        verdicts = await examine(mail, sight.stages, await self._block, scan=scan)
+        decision = decide(self._ruleset, mail, verdicts, parts=attachments)
+        block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
+        delivery = await deliver(mail, verdicts, decision, block, path.means)
+        self._note(
+            Record(
+                message_id=mail.message_id,
+                client=mail.client,
+                mail_from=mail.mail_from,
+                rcpt_to=rcpt_to,
+                size=len(raw),
+                verdicts=verdicts,
+                walks=decision.walks,
+                ran=delivery.ran,
+                reply=delivery.reply,
+                ruleset=self._ruleset.version,
+                milliseconds=round((time.perf_counter() - started) * 1000, 3),
+            )
+        )
+        return delivery.reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What is known of a mail at RCPT, beside the recipient."""
+
+    client: Client
+    mail_from: str
+    block: BlockVerdict
+
+
+def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> tuple[Reply | None, Hashable]:
+    """The refusal that is certain at RCPT, and `Outlook.answers` when there is none."""
+    refusal = gate.answer(envelope.block, recipient)
+    if refusal is not None:
+        return refusal, None
+    if not ruleset.covers(recipient):
+        return NO_SUCH_RECIPIENT, None
+    if envelope.client.tls is None and ruleset.requires_tls(recipient):
+        return NEEDS_TLS, None
+    ahead = outlook(ruleset, recipient, client=envelope.client, mail_from=envelope.mail_from, block=envelope.block)
+    return ahead.refusal, ahead.answers
+
+
+def attachments(mail: Mail) -> Sequence[mime.Part]:
+    """The parts of the message, for rules that ask about attachments."""
+    return mime.parts(mail).parts
+
+
+async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
+    """The same path without side effects: what is found, which rules are met, what would run and be answered.
+
+    Recipients that RCPT would refuse have that reply; the others are decided as one transaction.
+    """
+    started = time.perf_counter()
+    envelope = Envelope(client=mail.client, mail_from=mail.mail_from, block=await sight.gate.look_up(mail.client.ip))
+    refused = {who: admit(sight.gate, ruleset, envelope, who)[0] for who in mail.rcpt_to}
+    admitted = tuple(who for who, refusal in refused.items() if refusal is None)
+    if admitted:
+        mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
+    verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
+    decision = decide(ruleset, mail, verdicts, parts=attachments)
+    decided = {walk.recipient: walk for walk in decision.walks}
+    walks = tuple(
+        Walk(recipient=who, traces=(), actions=(), reply=refusal) if refusal else decided[who]
+        for who, refusal in refused.items()
+    )
+    return Record(
+        message_id=mail.message_id,
+        client=mail.client,
+        mail_from=mail.mail_from,
+        rcpt_to=tuple(refused),
+        size=len(mail.raw),
+        verdicts=verdicts,
+        walks=walks,
+        reply=decision.reply if admitted else walks[0].reply,
+        ruleset=ruleset.version,
+        milliseconds=round((time.perf_counter() - started) * 1000, 3),
+    )
