@@ -38,8 +38,8 @@ class Gate:
 
     def __init__(self, block_list: BlockList, domains: Iterable[str], resolver: Resolver) -> None:
         problems: list[Problem] = []
-        self._allow = _networks("block_list.allow", block_list.allow, problems)
-        self._deny = _networks("block_list.deny", block_list.deny, problems)
+        self._allow = _Networks("block_list.allow", block_list.allow, problems)
+        self._deny = _Networks("block_list.deny", block_list.deny, problems)
         self._zones = tuple(_Zone(zone, resolver, problems) for zone in block_list.dnsbl)
         self._record_only = block_list.record_only
         self._domains, self._above = _domains(domains, problems)
@@ -49,10 +49,10 @@ class Gate:
     async def look_up(self, ip: IPAddress) -> BlockVerdict:
         """What the operator's lists say of this client. Never raises: a zone in trouble is `unanswered`."""
         ip = _unmapped(ip)
-        allowed = _first(self._allow, ip)
+        allowed = self._allow.around(ip)
         if allowed:
             return BlockVerdict(listings=(Listing(list="allow", entry=str(allowed)),))
-        denied = _first(self._deny, ip)
+        denied = self._deny.around(ip)
         if denied:
             return BlockVerdict(blocked=True, listings=(Listing(list="deny", entry=str(denied)),))
         found = await asyncio.gather(*(zone.look_up(ip) for zone in self._zones))
@@ -101,18 +101,28 @@ def _unmapped(ip: IPAddress) -> IPAddress:
     return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
 
 
-def _first(networks: tuple[Network, ...], ip: IPAddress) -> Network | None:
-    return next((network for network in networks if ip in network), None)
+class _Networks:
+    """Networks by prefix length, so that a list of any size costs one look for each length that occurs in it."""
 
+    def __init__(self, key: str, texts: Iterable[str], problems: list[Problem]) -> None:
+        by_prefix: dict[tuple[int, int], dict[int, Network]] = {}
+        for text in texts:
+            try:
+                network = _network(text)
+            except ValueError as error:
+                problems.append(Problem(file=key, line=0, column=0, message=str(error)))
+                continue
+            shift = network.max_prefixlen - network.prefixlen
+            by_prefix.setdefault((network.version, shift), {})[int(network.network_address) >> shift] = network
+        self._by_prefix = dict(sorted(by_prefix.items()))
 
-def _networks(key: str, texts: Iterable[str], problems: list[Problem]) -> tuple[Network, ...]:
-    networks: list[Network] = []
-    for text in texts:
-        try:
-            networks.append(_network(text))
-        except ValueError as error:
-            problems.append(Problem(file=key, line=0, column=0, message=str(error)))
-    return tuple(networks)
+    def around(self, ip: IPAddress) -> Network | None:
+        """The smallest of the networks that the address lies in."""
+        for (version, shift), networks in self._by_prefix.items():
+            found = networks.get(int(ip) >> shift) if version == ip.version else None
+            if found:
+                return found
+        return None
 
 
 def _network(text: str) -> Network:

@@ -57,6 +57,7 @@ LISTS = [
     (("::/0",), (), "192.0.2.7", NOBODY),
     (("192.0.2.0/24",), (), "::ffff:192.0.2.7", denied("192.0.2.0/24")),
     (("::ffff:192.0.2.0/120",), (), "192.0.2.7", denied("192.0.2.0/24")),
+    (("0.0.0.0/0", "192.0.2.0/24", "192.0.2.6/31"), (), "192.0.2.7", denied("192.0.2.6/31")),
     (("192.0.2.0/24",), ("192.0.2.7",), "192.0.2.7", allowed("192.0.2.7/32")),
     (("192.0.2.7",), ("192.0.2.0/24",), "192.0.2.7", allowed("192.0.2.0/24")),  # allow is first, not the narrower
     (("192.0.2.0/24",), ("192.0.2.7",), "192.0.2.8", denied("192.0.2.0/24")),
@@ -66,6 +67,13 @@ LISTS = [
 @pytest.mark.parametrize(("deny", "allow", "ip", "expected"), LISTS)
 def test_the_operators_lists(deny: tuple[str, ...], allow: tuple[str, ...], ip: str, expected: BlockVerdict) -> None:
     assert look_up(BlockList(deny=deny, allow=allow), ip) == expected
+
+
+def test_a_list_of_twenty_thousand_networks_costs_one_look_for_each_prefix_length() -> None:
+    deny = tuple(f"10.{n >> 8 & 255}.{n & 255}.{n >> 12 & 240}/28" for n in range(20_000))
+    gate = Gate(BlockList(deny=deny), DOMAINS, Zones())
+    assert asyncio.run(gate.look_up(ip_address("10.1.2.3"))) == denied("10.1.2.0/28")
+    assert list(gate._deny._by_prefix) == [(4, 4)]
 
 
 def test_who_is_allowed_or_denied_is_not_looked_up_in_dns() -> None:

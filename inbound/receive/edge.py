@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -76,8 +77,8 @@ class Edge:
 
         try:
             server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
         self._servers.append(server)
         return [_address(sock) for sock in server.sockets]
@@ -105,7 +106,10 @@ class Edge:
 
 
 def host_and_port(address: str) -> tuple[str | None, int]:
-    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address. Raises ConfigurationError."""
+    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address of both kinds.
+
+    Raises ConfigurationError.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
