@@ -24,7 +24,10 @@ from inbound.verdicts import BlockVerdict, Verdicts
 from tests.ruling import mail
 
 RECIPIENTS = ("a@example.com", "b@example.com", "a+x@example.com")
-REPLIES: tuple[dict[str, object], ...] = ({"smtp_reply_code": 550, "status_code": "5.7.1", "message": "One"}, {"message": "Two"})
+REPLIES: tuple[dict[str, object], ...] = (
+    {"smtp_reply_code": 550, "status_code": "5.7.1", "message": "One"},
+    {"message": "Two"},
+)
 DISPOSITIONS = ("CONTINUE", "STOP_RULE", "STOP_RULE_SET", "BOUNCE")
 
 tests = st.one_of(
@@ -161,7 +164,7 @@ class Naive:
         mine = {self.recipient, self.recipient.replace("+x", ""), "example.com"}
         return "recipients" not in rule or bool(mine & set(rule["recipients"]))
 
-    def answer(self, rules: list[dict[str, Any]]) -> str:  # noqa: C901 - naive is the point
+    def answer(self, rules: list[dict[str, Any]]) -> str:
         """`later`, `taken`, or the reply that refuses; a function that refuses says so by the name of its rule."""
         taken, refusal = False, ""
         for rule in rules:
