@@ -1,6 +1,7 @@
 """Deliver: carry out what the rules decided, and answer for it with one reply that is true.
 
-1. Nothing runs when the decision defers. Otherwise the steps run in order, each for the recipients that met its rule.
+1. Nothing runs when the decision has no steps: it defers, or no rule took the mail. Otherwise the steps run in order, each
+   for the recipients that met its rule.
 2. An action that fails follows its `on_failure`. `retry` asks the parking; what it does not take is deferred (451), after
    what was done is written down, so that the sender's retry skips it.
 3. All actions share one budget of seconds. An action with `patience` (a function that is waited for) may outlast it.
@@ -54,7 +55,7 @@ class Delivery:
 
 async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: bytes, means: Means) -> Delivery:
     """Run the decided steps. `block` is the header block of ours that goes on top of what is stored or handed on."""
-    if decision.reply.defers:
+    if not decision.steps:
         return Delivery(reply=decision.reply)
     course = _Course(mail=mail, verdicts=verdicts, block=block, means=means)
     try:

@@ -1,13 +1,22 @@
-"""The one door to threads: work that takes a processor or a disk for long."""
+"""The one door to threads, and the bridge that lets synchronous libraries wait for coroutines.
+
+1. `offload` runs work that takes a processor for long (a big body's hash) in a small pool of threads.
+2. `bridge` runs a synchronous function in a greenlet on the event loop's own thread. Inside it, `wait` hands an awaitable to
+   the loop and comes back with its result, so a library that asks for DNS by a plain call can use our async resolver.
+"""
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
-THREADS = min(4, os.cpu_count() or 1)
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
+
+THREADS = min(
+    4, os.cpu_count() or 1
+)  # hashing and RSA let go of the interpreter's lock; more threads than cores gain nothing
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -21,3 +30,28 @@ def _pool() -> ThreadPoolExecutor:
 async def offload(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:
     """Run it in a thread and wait. Cancelling the wait does not stop the thread."""
     return await asyncio.get_running_loop().run_in_executor(_pool(), partial(function, *args, **more))
+
+
+async def bridge(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:
+    """Run a synchronous function that may call `wait`. When this is cancelled, the function ends where it waits."""
+    child = greenlet(function)
+    outcome = child.switch(*args, **more)
+    while not child.dead:
+        try:
+            value = await outcome
+        except asyncio.CancelledError:
+            child.throw(GreenletExit)  # whatever the library makes of it, nothing of it is used
+            raise
+        except Exception as error:  # noqa: BLE001 - it belongs to the function that waits
+            outcome = child.throw(error)
+        else:
+            outcome = child.switch(value)
+    return cast("Result", outcome)
+
+
+def wait(awaitable: Awaitable[Result]) -> Result:
+    """Wait for it. Only inside of a function that runs under `bridge`."""
+    parent = getcurrent().parent
+    if parent is None:
+        raise RuntimeError("wait() was called outside of bridge()")
+    return cast("Result", parent.switch(awaitable))

@@ -7,50 +7,125 @@
 3. `stop`, `drop`, `quarantine` and `bounce` end the walk. A walk that did nothing with the mail is refused, 550 5.7.1.
 4. All recipients are decided before any action runs. Recipients that meet the same rule share one run of its actions.
 5. At RCPT the walk is tried with what is known by then (`outlook`): a certain refusal is answered right there, and
-   recipients that could need different answers after DATA do not share a transaction.
+   recipients that could need different answers after DATA do not share a transaction. A deferral is not such an answer:
+   it is true for every recipient, since nothing is done for any of them.
 """
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from inbound.actions import Action
+from inbound.cases import Case
+from inbound.conditions import ALWAYS, NEVER, All, Condition, Finding, Not
+from inbound.facts import Facts, Part
 from inbound.mail import Client, Mail
-from inbound.record import Walk
+from inbound.recipients import POSTMASTER, forms
+from inbound.record import RuleTrace, Walk
 from inbound.reply import Reply
+from inbound.schema import Place
 from inbound.verdicts import BlockVerdict, Verdicts
 
 NO_RULE_TOOK_IT = "no rule took it"
 UNDECIDED = "a rule could not be decided"
+DIFFERENT_ANSWERS = "recipients need different answers"
+
+UNTAKEN = Reply(550, "5.7.1", "No rule here takes this message")
+SEPARATE = Reply(
+    451, "4.5.3", "Recipients of this message need different answers, please send to each of them on its own"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule as loaded."""
+    """One rule as loaded. `recipients` are patterns in normal form, None for every recipient of our domains."""
 
     name: str
     actions: tuple[Action, ...]
     why: str = ""
     enabled: bool = True
+    recipients: frozenset[str] | None = None
+    tls: Literal["optional", "require"] = "optional"
+    scan: bool = True
+    when: Condition = ALWAYS
+    unless: Condition = NEVER
+    undecided: Literal["defer", "skip"] = "defer"
+    place: Place = field(default=Place(file=""), compare=False)
+
+    def is_for(self, forms_of_recipient: Sequence[str]) -> bool:
+        """One of its patterns matches a recipient, given by its `forms`."""
+        return self.recipients is None or not self.recipients.isdisjoint(forms_of_recipient)
+
+    def weigh(self, facts: Facts) -> Finding:
+        """`when` is true and `unless` is not."""
+        when = self.when.weigh(facts)
+        if when.truth is False:
+            return when
+        unless = self.unless.weigh(facts)
+        if unless.truth is True:
+            return Finding(False, f"unless: {unless.why}")
+        findings = [
+            found for found, given in ((when, self.when), (unless, self.unless)) if given not in (ALWAYS, NEVER)
+        ]
+        open_ones = [found for found in findings if found.truth is None]
+        return Finding(
+            None if open_ones else True,
+            "; ".join(found.why for found in open_ones or findings) or "it has no condition",
+            tuple(check for found in open_ones for check in found.checks),
+        )
+
+    def rest(self, facts: Facts) -> Condition:
+        """What of its conditions is left to be found out: ALWAYS and NEVER are decided."""
+        return All((self.when, Not(self.unless))).rest(facts)
+
+    @property
+    def takes(self) -> bool:
+        """One of its actions stores the mail, hands it on or drops it on purpose."""
+        return any(action.takes for action in self.actions)
+
+    def course(self) -> Iterator[Action]:
+        """Its actions as far as the one that ends the walk."""
+        for action in self.actions:
+            yield action
+            if action.ends:
+                return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """The rules in order. `version` is a digest of the files they came from."""
+    """The rules in order. `version` is a digest of the files they came from, `tests` are written beside them."""
 
     rules: tuple[Rule, ...]
     version: str
+    tests: tuple[Case, ...] = ()
+
+    def forms(self, recipient: str) -> tuple[str, ...]:
+        """The patterns that a recipient meets. Bare `postmaster` meets what postmaster at any domain named here meets."""
+        if recipient.lower() != POSTMASTER:
+            return forms(recipient)
+        patterns = {pattern for rule in self.rules for pattern in rule.recipients or ()}
+        return tuple(pattern for pattern in patterns if "@" not in pattern or pattern.startswith(f"{POSTMASTER}@"))
+
+    def covering(self, recipient: str) -> Iterator[Rule]:
+        """The enabled rules that are for this recipient, in order."""
+        known = self.forms(recipient)
+        return (rule for rule in self.rules if rule.enabled and rule.is_for(known))
 
     def covers(self, recipient: str) -> bool:
-        """Some enabled rule covers this recipient (otherwise 550 5.1.1 at RCPT)."""
-        raise NotImplementedError
+        """Some enabled rule names this recipient, or would take its mail (otherwise 550 5.1.1 at RCPT).
+
+        A rule for everybody that takes no mail, such as one that refuses malware, makes no address exist.
+        """
+        return any(rule.recipients is not None or rule.takes for rule in self.covering(recipient))
 
     def requires_tls(self, recipient: str) -> bool:
         """Some enabled rule that covers this recipient says `tls: require` (530 5.7.0 outside TLS)."""
-        raise NotImplementedError
+        return any(rule.tls == "require" for rule in self.covering(recipient))
 
     def wants_scan(self, recipients: tuple[str, ...]) -> bool:
         """Some enabled rule that covers one of them asks for spam and virus checks."""
-        raise NotImplementedError
+        return any(rule.scan for recipient in recipients for rule in self.covering(recipient))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +138,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What will be done. `steps` is empty when `reply` defers: nothing may be done while one recipient is undecided."""
+    """What will be done. `steps` is empty when `reply` defers: nothing may be done while one recipient is undecided.
+
+    It is empty too when no rule took the mail for any recipient; then `reply` refuses.
+    """
 
     walks: tuple[Walk, ...]
     steps: tuple[Step, ...]
@@ -78,11 +156,174 @@ class Outlook:
     answers: Hashable
 
 
-def decide(ruleset: RuleSet, mail: Mail, verdicts: Verdicts, lists: Mapping[str, object] | None = None) -> Decision:
-    """Decide every recipient of the message."""
-    raise NotImplementedError
+def decide(
+    ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, parts: Callable[[Mail], Sequence[Part]] | None = None
+) -> Decision:
+    """Decide every recipient of the message. `parts` finds its attachments, and is called only where a rule asks for them."""
+    facts = Facts(
+        recipient="",
+        client=mail.client,
+        mail_from=mail.mail_from,
+        block=verdicts.block,
+        mail=mail,
+        verdicts=verdicts,
+        parts=None if parts is None else lambda: parts(mail),
+    )
+    courses = [_walk(ruleset, replace(facts, recipient=recipient)) for recipient in dict.fromkeys(mail.rcpt_to)]
+    walks = tuple(course.walk(mail.message_id) for course in courses)
+    reply = _common([walk.reply for walk in walks])
+    return Decision(walks=walks, steps=() if reply.defers else _steps(ruleset, courses), reply=reply)
+
+
+def _common(replies: list[Reply]) -> Reply:
+    """The one reply after DATA that is true for all recipients."""
+    deferral = next((reply for reply in replies if reply.defers), None)
+    if deferral is not None:
+        return deferral
+    refused = [reply for reply in replies if reply.refuses]
+    return replies[0] if len(refused) in (0, len(replies)) else SEPARATE
+
+
+def _steps(ruleset: RuleSet, courses: "list[_Course]") -> tuple[Step, ...]:
+    who: dict[str, list[str]] = {}
+    for course in courses:
+        for rule in course.met if course.taken or course.refusal else ():
+            who.setdefault(rule.name, []).append(course.recipient)
+    return tuple(Step(rule=rule, recipients=tuple(who[rule.name])) for rule in ruleset.rules if rule.name in who)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """One recipient's walk while it is being walked."""
+
+    recipient: str
+    traces: list[RuleTrace] = field(default_factory=list)
+    met: list[Rule] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    taken: bool = False
+    refusal: Reply | None = None
+    deferral: Reply | None = None
+
+    def meet(self, rule: Rule) -> bool:
+        """Take the rule's actions in; true when they end the walk."""
+        self.met.append(rule)
+        for action in rule.course():
+            self.actions.append(action.kind)
+            self.taken = self.taken or action.takes
+            self.refusal = action.refusal or self.refusal
+            if action.ends:
+                return True
+        return False
+
+    def walk(self, message_id: str) -> Walk:
+        accepted = Reply(250, "2.0.0", f"OK {message_id}")
+        reply = self.deferral or self.refusal or (accepted if self.taken else UNTAKEN)
+        actions = () if reply.defers or reply is UNTAKEN else tuple(self.actions)
+        return Walk(recipient=self.recipient, traces=tuple(self.traces), actions=actions, reply=reply)
+
+
+def _walk(ruleset: RuleSet, facts: Facts) -> _Course:
+    course = _Course(recipient=facts.recipient)
+    known = ruleset.forms(facts.recipient)
+
+    def note(rule: Rule, met: bool | None, why: str) -> None:
+        course.traces.append(RuleTrace(name=rule.name, met=met, why=why))
+
+    for rule in ruleset.rules:
+        if not rule.enabled:
+            note(rule, False, "it is disabled")
+        elif not rule.is_for(known):
+            note(rule, False, f"{facts.recipient} is none of its recipients")
+        else:
+            finding = rule.weigh(facts)
+            if finding.truth is None and rule.undecided == "skip":
+                note(rule, None, f"{finding.why}; passed over, as it says undecided: skip")
+                continue
+            note(rule, finding.truth, finding.why)
+            if finding.truth is None:
+                course.deferral = _deferral(finding)
+                return course
+            if finding.truth and course.meet(rule):
+                return course
+    if not course.taken and course.refusal is None:
+        note_end = RuleTrace(name="", met=False, why=NO_RULE_TOOK_IT)
+        course.traces.append(note_end)
+    return course
+
+
+def _deferral(finding: Finding) -> Reply:
+    """RFC 3463 X.7.0: no code says more truly that a check of ours, or DNS behind it, gave no answer."""
+    checks = " and ".join(dict.fromkeys(finding.checks))
+    return Reply(451, "4.7.0", f"The {checks} check could not be completed, please try again later")
 
 
 def outlook(ruleset: RuleSet, recipient: str, *, client: Client, mail_from: str, block: BlockVerdict) -> Outlook:
     """Try the walk at RCPT: everything that only the message can tell is undecided."""
-    raise NotImplementedError
+    facts = Facts(recipient=recipient, client=client, mail_from=mail_from, block=block)
+    ahead = [(rule, rest) for rule in ruleset.covering(recipient) if (rest := rule.rest(facts)) != NEVER]
+    return Outlook(refusal=_certain_refusal(ahead), answers=_answers(ahead))
+
+
+_Ahead = list[tuple[Rule, Condition]]  # the rules that can still be met, and what is left of their conditions
+
+
+def _certain_refusal(ahead: _Ahead) -> Reply | None:
+    """The refusal that the walk surely ends in, when nothing would be done in the world before it."""
+    for rule, rest in ahead:
+        if rest != ALWAYS:
+            return None
+        for action in rule.course():
+            # A bounce that tells a topic needs the message to tell of.
+            if action.refusal is not None and action.ends and getattr(action, "topic_arn", None) is None:
+                return action.refusal
+            if action.outward or action.takes or action.refusal is not None:
+                return None
+            if action.ends:
+                return UNTAKEN
+    return UNTAKEN
+
+
+def _answers(ahead: _Ahead) -> Hashable:
+    """A digest of the decision diagram from what is not known yet to the answer.
+
+    Its leaves are the answers: taken, or the reply of a refusal. Built from the last rule to the first, for each state
+    that a walk can arrive in. A question whose two sides are the same is left out, so a recipient that nothing ahead can
+    refuse has the one answer `taken`, and equal questions in rules of different names are equal.
+    """
+    replies = {str(action.refusal) for rule, _ in ahead for action in rule.course() if action.refusal}
+    after = {state: state for state in {_TAKEN, str(UNTAKEN)} | replies}
+    for rule, rest in reversed(ahead):
+        question = repr(rest)
+        now: dict[str, str] = {}
+        for state, unmet in after.items():
+            met = _through(rule, 0, state, after)
+            now[state] = met if rest == ALWAYS or met == unmet else _node(question, met, unmet)
+        after = now
+    return after[str(UNTAKEN)]
+
+
+_TAKEN = "taken"
+
+
+def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> str:
+    """Where the rule's actions from `position` lead. A function that is waited for can end the rule or the walk, or refuse.
+
+    Its question has the rule's name: recipients of one rule share one run of it and so its answer, those of two do not.
+    Another action that may refuse by what the message is (`may_refuse`) asks one question wherever it stands.
+    """
+    for at in range(position, len(rule.actions)):
+        action = rule.actions[at]
+        if action.refusal is not None:
+            state = str(action.refusal)
+        elif action.takes and state == str(UNTAKEN):
+            state = _TAKEN
+        if action.ends:
+            return state
+        doubt = f"{rule.name}/{at}" if action.patience > 0 else getattr(action, "may_refuse", "")
+        if doubt:
+            return _node(doubt, _through(rule, at + 1, state, after), after[state], state)
+    return after[state]
+
+
+def _node(question: str, *ways: str) -> str:
+    return hashlib.blake2b(repr((question, ways)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

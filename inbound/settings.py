@@ -1,15 +1,50 @@
 """Settings: one file, `inbound.yaml`; every key also as `INBOUND_<KEY>` in the environment, which wins.
 
 Each class is one mapping of the file, each field one key. README's table of settings is checked against this module.
+Relative paths of the file, and the paths that are not set, are relative to the file; those of the environment to where
+the program was started.
 """
 
-from dataclasses import field
+import ipaddress
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from inbound.schema import keys
+from pydantic import AfterValidator, Field
+
+from inbound.errors import ConfigurationError, Problem
+from inbound.recipients import pattern
+from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
+
+FILE = "inbound.yaml"
+VARIABLE = "INBOUND_"  # and the key in capitals; the keys of a mapping behind `__`: INBOUND_LIMITS__RECIPIENTS
+NAMES_THE_FILE = "INBOUND_CONFIG"
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address and no CIDR network") from None
+    return text
+
+
+def _domain(text: str) -> str:
+    domain = pattern(text)
+    if "@" in domain:
+        raise ValueError(f"{text!r} is an address; name the domain here and the address in a rule")
+    return domain
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @keys
@@ -32,8 +67,8 @@ class DnsblZone:
 class BlockList:
     """The operator's own lists. Allow comes before deny and before every DNSBL. `record_only` leaves the matter to rules."""
 
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
     dnsbl: tuple[DnsblZone, ...] = ()
     record_only: bool = False
 
@@ -50,29 +85,32 @@ class Spam:
 class Limits:
     """Caps on what comes from outside. Each has its precedent beside it."""
 
-    message_bytes: int = 40 * MIB  # SES stores up to 40 MB
-    recipients: int = 100  # RFC 5321 4.5.3.1.8; postfix smtpd_recipient_limit is 1000
-    header_bytes: int = 256 * 1024  # postfix header_size_limit is 102400 for one field
-    header_fields: int = 1000
-    line_bytes: int = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
-    connections: int = 500  # in all
-    connections_per_ip: int = 20
-    errors: int = 20  # postfix smtpd_hard_error_limit
-    messages_per_connection: int = 100
-    command_seconds: float = 300.0  # RFC 5321 4.5.3.2.7
-    data_idle_seconds: float = 180.0  # RFC 5321 4.5.3.2.5
-    data_seconds: float = 1800.0
-    bytes_in_flight: int = 1024 * MIB  # over all connections; when it is spent, sockets are not read
+    message_bytes: Count = 40 * MIB  # SES stores up to 40 MB
+    recipients: Count = 100  # RFC 5321 4.5.3.1.8; postfix smtpd_recipient_limit is 1000
+    header_bytes: Count = 256 * 1024  # postfix header_size_limit is 102400 for one field
+    header_fields: Count = 1000
+    command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
+    line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
+    connections: Count = 500  # in all
+    connections_per_ip: Count = 20
+    errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
+    idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
+    messages_per_connection: Count = 100
+    command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
+    handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
+    data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
+    data_seconds: Seconds = 1800.0
+    bytes_in_flight: Count = 1024 * MIB  # over all connections; when it is spent, sockets are not read
 
 
 @keys
 class Deadlines:
     """Seconds that each step may take."""
 
-    dns_query: float = 3.0
-    stage: float = 10.0  # each stage, DNS and all
-    virus: float = 30.0  # clamd on a large archive
-    deliver: float = 20.0  # all actions of a message; 30 s more while a function answers
+    dns_query: Seconds = 3.0
+    stage: Seconds = 10.0  # each stage, DNS and all
+    virus: Seconds = 30.0  # clamd on a large archive
+    deliver: Seconds = 20.0  # all actions of a message; 30 s more while a function answers
 
 
 @keys
@@ -90,23 +128,120 @@ class Settings:
     listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)
     hostname: str = "localhost"  # our name in the greeting, in Received and, unless set apart, as authserv-id
     authserv_id: str = ""
-    domains: tuple[str, ...] = ("example.com",)  # we take mail for these: `d` for the domain, `.d` for its subdomains
-    rules: Path = Path("rules")
+    domains: tuple[Domain, ...] = ("example.com",)  # ours: `d` for the domain, `.d` for its subdomains
+    rules: Path | None = None  # a directory of rule files, or one file; the shipped rule set when not set
     cloud: Literal["local", "aws"] = "local"
     data_dir: Path = Path("data")  # DATA of design 7: buckets, keys, functions, topics, and the ledger
     account: str = "000000000000"
     region: str = "us-east-1"
     endpoint_url: str | None = None  # for every AWS service; boto3's own AWS_ENDPOINT_URL_<SERVICE> work too
-    functions: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # cloud: local, the command of each Lambda function
+    functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # cloud: local, the command of each function
     secret: str = ""  # the installation secret behind message ids; made in `data_dir` when empty
     resolver: str = ""  # IP[:PORT] of the DNS resolver; the system's when empty
     clamd: str = ""  # unix:/path or tcp:HOST:PORT; without it the virus verdict is DISABLED
     tls: Tls | None = None
-    proxy_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     block_list: BlockList = BlockList()
     spam: Spam = Spam()
     limits: Limits = Limits()
     deadlines: Deadlines = Deadlines()
     log: Literal["auto", "text", "json"] = "auto"
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of a file and of the environment, which wins. Raises ConfigurationError with every problem.
+
+    Without `path` the file is the one that INBOUND_CONFIG names, or `inbound.yaml` where the program was started, if it is
+    there; without any, everything that the environment does not set is as the classes above have it.
+    """
+    problems: list[Problem] = []
+    place = Place(file="the environment")
+    file = path or _named(environ)
+    whole = Node(place=place, key=place, entries={})
+    if file is not None:
+        node = _read(file, problems) or whole
+        unset = {
+            one.name: replace(whole, text=str(one.default), entries=None)
+            for one in fields(Settings)
+            if one.type is Path
+        }
+        whole = _beside(replace(node, entries=unset | dict(node.entries or {})), Settings, file.parent)
+    for name in sorted(environ, key=lambda name: (name.count("__"), name)):
+        if name.startswith(VARIABLE) and name != NAMES_THE_FILE:
+            whole = _with(whole, Settings, name.removeprefix(VARIABLE).split("__"), (name, environ[name]), problems)
+    settings = build(whole, Settings, problems)
+    if settings is None or problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    if environ.get(NAMES_THE_FILE):
+        return Path(environ[NAMES_THE_FILE])
+    return Path(FILE) if Path(FILE).is_file() else None
+
+
+def _read(file: Path, problems: list[Problem]) -> Node | None:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problems.append(Place(file=str(file)).problem(f"the settings cannot be read: {error.strerror}"))
+        return None
+    except UnicodeDecodeError:
+        problems.append(Place(file=str(file)).problem("is not UTF-8 text"))
+        return None
+    node = parse(text, str(file), problems)
+    if node is not None and node.entries is None:
+        problems.append(node.problem(f"expected the keys of the settings, found {found(node)}"))
+        return None
+    return node
+
+
+def _beside(node: Node, wanted: Any, directory: Path) -> Node:
+    """The same value, with the paths in it relative to a directory."""
+    if Path in (wanted, *typing.get_args(wanted)) and node.text is not None:
+        return replace(node, text=str(directory / node.text))
+    kinds = _hints(wanted)
+    if not kinds or node.entries is None:
+        return node
+    entries = {name: _beside(value, kinds.get(name), directory) for name, value in node.entries.items()}
+    return replace(node, entries=entries)
+
+
+def _with(whole: Node, wanted: Any, names: list[str], variable: tuple[str, str], problems: list[Problem]) -> Node:
+    """The mapping with one value set by a variable of the environment (its name and text); `names` lead to the value."""
+    place = Place(file=variable[0])
+    kinds = _hints(wanted)
+    name = names[0].lower() if kinds else names[0]
+    kind = kinds.get(name) if kinds else typing.get_args(wanted)[1]
+    if kind is None:
+        problems.append(place.problem(f"sets no key: {unknown('key', names[0].lower(), kinds)}"))
+        return whole
+    entries = dict(whole.entries or {})
+    if len(names) == 1:
+        value = _value(variable[1], kind, place, problems)
+    elif not _hints(kind) and typing.get_origin(kind) is not dict:
+        problems.append(place.problem(f"{name} has no keys of its own"))
+        return whole
+    else:
+        inner = entries.get(name)
+        mapping = inner if inner is not None and inner.entries is not None else Node(place=place, key=place, entries={})
+        value = _with(mapping, kind, names[1:], variable, problems)
+    return replace(whole, entries=entries | {name: value})
+
+
+def _value(text: str, kind: Any, place: Place, problems: list[Problem]) -> Node:
+    """The text of a variable: as it is where a single value is wanted, as YAML where a list or a mapping is."""
+    branches = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if any(_hints(branch) or typing.get_origin(branch) in (tuple, dict) for branch in branches):
+        node = parse(text, place.file, problems)
+        return node or Node(place=place, key=place)
+    nothing = type(None) in branches and text in ("", "~", "null")
+    return Node(place=place, key=place, text=None if nothing else text)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The keys of a record and their types; none for anything else."""
+    branches = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    record = next((branch for branch in branches if is_dataclass(branch)), None)
+    return typing.get_type_hints(record) if record else {}

@@ -8,9 +8,10 @@ The rule set in force at MAIL FROM is the one used to the end. Look-ups about th
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
+from inbound import mime
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, examine
 from inbound.gate import Gate
@@ -28,16 +29,23 @@ NEEDS_ITS_OWN_TRANSACTION = Reply(452, "4.5.3", "This recipient may need another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Path:
-    """Everything a message meets on its way: the parts that `app` has put together."""
+class Sight:
+    """What it takes to judge a mail. `secret` is the installation's, behind message ids; `now` gives epoch seconds."""
 
     gate: Gate
     stages: Stages
+    secret: bytes
+    now: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """Everything a message meets on its way: the parts that `app` has put together."""
+
+    sight: Sight
     means: Means
     hostname: str
     authserv_id: str
-    secret: bytes
-    now: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +79,12 @@ class Transaction:
         self._note = note
         self._recipients: dict[str, None] = {}
         self._answers: Hashable = None
-        self._block = asyncio.ensure_future(path.gate.look_up(client.ip))
+        self._block = asyncio.ensure_future(path.sight.gate.look_up(client.ip))
 
     async def recipient(self, address: str) -> Reply:
         """Answer RCPT TO with everything that is certain by now."""
         envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
-        refusal, answers = admit(self._path.gate, self._ruleset, envelope, address)
+        refusal, answers = admit(self._path.sight.gate, self._ruleset, envelope, address)
         if refusal is None and self._recipients and answers != self._answers:
             refusal = NEEDS_ITS_OWN_TRANSACTION
         if refusal is not None:
@@ -89,20 +97,20 @@ class Transaction:
     async def message(self, raw: bytes) -> Reply:
         """The path of a message: examine, decide, deliver, and say so."""
         started = time.perf_counter()
-        path, rcpt_to = self._path, tuple(self._recipients)
+        path, sight, rcpt_to = self._path, self._path.sight, tuple(self._recipients)
         mail = Mail(
             raw=raw,
             headers=Headers.of(raw),
             client=self._client,
             mail_from=self._mail_from,
             rcpt_to=rcpt_to,
-            received_at=path.now(),
-            message_id=message_id(path.secret, self._mail_from, rcpt_to, raw),
+            received_at=sight.now(),
+            message_id=message_id(sight.secret, self._mail_from, rcpt_to, raw),
             smtputf8=self._smtputf8,
         )
         scan = self._ruleset.wants_scan(rcpt_to)
-        verdicts = await examine(mail, path.stages, await self._block, scan=scan)
-        decision = decide(self._ruleset, mail, verdicts)
+        verdicts = await examine(mail, sight.stages, await self._block, scan=scan)
+        decision = decide(self._ruleset, mail, verdicts, parts=attachments)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
         self._note(
@@ -145,19 +153,24 @@ def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> t
     return ahead.refusal, ahead.answers
 
 
-async def judge(path: Path, ruleset: RuleSet, mail: Mail) -> Record:
+def attachments(mail: Mail) -> Sequence[mime.Part]:
+    """The parts of the message, for rules that ask about attachments."""
+    return mime.parts(mail).parts
+
+
+async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """The same path without side effects: what is found, which rules are met, what would run and be answered.
 
     Recipients that RCPT would refuse have that reply; the others are decided as one transaction.
     """
     started = time.perf_counter()
-    envelope = Envelope(client=mail.client, mail_from=mail.mail_from, block=await path.gate.look_up(mail.client.ip))
-    refused = {who: admit(path.gate, ruleset, envelope, who)[0] for who in mail.rcpt_to}
+    envelope = Envelope(client=mail.client, mail_from=mail.mail_from, block=await sight.gate.look_up(mail.client.ip))
+    refused = {who: admit(sight.gate, ruleset, envelope, who)[0] for who in mail.rcpt_to}
     admitted = tuple(who for who, refusal in refused.items() if refusal is None)
     if admitted:
-        mail = replace(mail, rcpt_to=admitted, message_id=message_id(path.secret, mail.mail_from, admitted, mail.raw))
-    verdicts = await examine(mail, path.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
-    decision = decide(ruleset, mail, verdicts)
+        mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
+    verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
+    decision = decide(ruleset, mail, verdicts, parts=attachments)
     decided = {walk.recipient: walk for walk in decision.walks}
     walks = tuple(
         Walk(recipient=who, traces=(), actions=(), reply=refusal) if refusal else decided[who]

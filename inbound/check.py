@@ -1,0 +1,143 @@
+"""Judging messages from files: the path of a message without side effects, for `inbound check` (design 11)."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inbound.addresses import a_labels
+from inbound.mail import Client, Headers, Mail, Tls, message_id
+from inbound.record import Record
+from inbound.samples import crlf
+from inbound.schema import keys
+
+LARGEST = 256 * 1024 * 1024  # octets of one message file
+LONGEST_LINE = 512 * 1024 * 1024  # of a batch: a message in base64 and its envelope
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+@keys
+class Request:
+    """One message to be judged. All but `path` may be left out; `raw` is the message in base64 instead of a file.
+
+    Without `mail_from` it is Return-Path's address, else the author's; without `rcpt_to` it is the addresses of To and Cc.
+    """
+
+    path: str = "-"
+    raw: str | None = None
+    client_ip: str = "127.0.0.1"
+    helo: str = "localhost"
+    mail_from: str | None = None
+    rcpt_to: tuple[str, ...] | None = None
+    tls: bool = False
+    now: float | None = None
+
+
+class RequestError(ValueError):
+    """A request that cannot be judged at all: the text says why."""
+
+
+def request_of(line: str) -> Request:
+    """The request in one line of JSON. Raises RequestError."""
+    try:
+        document = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise RequestError("not a JSON object")
+    unknown = sorted(set(document) - set(Request.__dataclass_fields__))
+    if unknown:
+        raise RequestError(f"unknown key {unknown[0]!r}; there are {', '.join(Request.__dataclass_fields__)}")
+    if "path" not in document and "raw" not in document:
+        raise RequestError("neither 'path' nor 'raw' is given")
+    try:
+        return Request(**document)
+    except ValueError as error:
+        first = str(error).splitlines()
+        raise RequestError(" ".join(part.strip() for part in first[1:3])) from error
+
+
+def octets_of(request: Request, *, as_is: bool, stdin: Callable[[], bytes]) -> bytes:
+    """The message, with CRLF line ends unless it is wanted as it is. Raises RequestError."""
+    if request.raw is not None:
+        try:
+            raw = base64.b64decode(request.raw, validate=True)
+        except binascii.Error as error:
+            raise RequestError(f"'raw' is not base64: {error}") from error
+    elif request.path == "-":
+        raw = stdin()
+    else:
+        try:
+            size = Path(request.path).stat().st_size
+            if size > LARGEST:
+                raise RequestError(f"{request.path} has {size} octets, at most {LARGEST} are read")
+            raw = Path(request.path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{request.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return raw if as_is else crlf(raw)
+
+
+def mail_of(request: Request, raw: bytes, *, secret: bytes, domains: Iterable[str], now: float) -> Mail:
+    """The request as a mail that was received. Raises RequestError."""
+    try:
+        ip = ip_address(request.client_ip)
+    except ValueError as error:
+        raise RequestError(f"'client_ip' is no IP address: {request.client_ip!r}") from error
+    headers = Headers.of(raw)
+    mail_from = request.mail_from if request.mail_from is not None else _sender(headers)
+    rcpt_to = request.rcpt_to if request.rcpt_to is not None else _recipients(headers, tuple(domains))
+    return Mail(
+        raw=raw,
+        headers=headers,
+        client=Client(ip=ip, helo=request.helo, tls=Tls(version="TLSv1.3", cipher="") if request.tls else None),
+        mail_from=mail_from.strip("<>"),
+        rcpt_to=rcpt_to,
+        received_at=request.now if request.now is not None else now,
+        message_id=message_id(secret, mail_from, rcpt_to, raw),
+        smtputf8=not (mail_from.isascii() and all(recipient.isascii() for recipient in rcpt_to)),
+    )
+
+
+def _sender(headers: Headers) -> str:
+    return_path = headers.first("Return-Path")
+    if return_path is not None:
+        return return_path.value.strip("<> ")
+    return next((box.address for box in headers.mailboxes("From") if box.address), "")
+
+
+def _recipients(headers: Headers, domains: tuple[str, ...]) -> tuple[str, ...]:
+    named = tuple(box.address for name in ("To", "Cc") for box in headers.mailboxes(name) if a_labels(box.domain))
+    return named or (f"postmaster@{domains[0].lstrip('.')}" if domains else "postmaster",)
+
+
+def document(record: Record, path: str) -> dict[str, Any]:
+    """What is printed for a message that was judged."""
+    return record.judgement(path)
+
+
+async def in_order(
+    items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Outcome]], *, jobs: int
+) -> AsyncIterator[Outcome]:
+    """What `work` makes of each item, in the order of the items, with at most `jobs` of them under way or waiting."""
+    waiting: asyncio.Queue[asyncio.Task[Outcome] | None] = asyncio.Queue(maxsize=jobs)
+
+    async def feed() -> None:
+        try:
+            async for item in items:
+                await waiting.put(asyncio.ensure_future(work(item)))
+        finally:
+            await waiting.put(None)
+
+    feeding = asyncio.ensure_future(feed())
+    try:
+        while (task := await waiting.get()) is not None:
+            yield await task
+        await feeding
+    finally:
+        feeding.cancel()

@@ -1,0 +1,391 @@
+"""The command line: `inbound serve | check | rules check | rules test | get | demo`.
+
+Exit codes: 0 it went well, 1 it found what it looks for (a refusal, a failing test, a mistake in a file), 2 it could not
+be done as asked.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import contextvars
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from inbound import __version__, ruletest, settings
+from inbound.actions.s3 import open_object
+from inbound.app import STAGES, App, Judge, clamd_of, cloud_of, rules_of, warnings_of
+from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
+from inbound.demo import Demo, Outcome, differences
+from inbound.errors import ConfigurationError, Failure, Problem
+from inbound.journal import Journal, printable
+from inbound.receive.edge import Edge
+from inbound.record import Record
+from inbound.samples import Sample, sample_of
+from inbound.settings import Settings
+from inbound.testing import DnsServer
+
+log = logging.getLogger("inbound")
+
+WELL, FOUND, UNABLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code: int = options.run(options)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return UNABLE
+    except Failure as failure:
+        print(f"inbound: {failure}", file=sys.stderr)
+        return FOUND
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WELL
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inbound", description="Inbound mail: receive, judge, and do as the rules say."
+    )
+    parser.add_argument("--version", action="version", version=f"inbound {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, where: Any = commands
+    ) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = where.add_parser(name, help=text, description=text)
+        sub.add_argument(
+            "--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults"
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    serve = command("serve", _serve, "Receive mail until SIGTERM; SIGHUP takes changed rules into force.")
+    serve.add_argument(
+        "--with-samples", action="store_true", help="with DNS for the samples, and a first message through it"
+    )
+
+    check = command(
+        "check", _check, "Judge a message without doing anything: what would be found, met, done and answered."
+    )
+    check.add_argument("file", nargs="?", default="-", help="the message, or - for standard input")
+    check.add_argument("--client-ip")
+    check.add_argument("--helo")
+    check.add_argument("--mail-from", help='the reverse-path; "" is the null one')
+    check.add_argument("--rcpt", action="append", help="a recipient; may be given several times")
+    check.add_argument("--tls", action="store_true", help="as if it had come by STARTTLS")
+    check.add_argument("--now", type=float, metavar="EPOCH", help="the time of receipt")
+    check.add_argument("--resolver", metavar="IP:PORT", help="the DNS resolver to ask")
+    check.add_argument("--rules", type=Path, metavar="DIR", help="the rule files")
+    check.add_argument("--stages", metavar="A,B", help=f"only these checks, of {','.join(STAGES)}")
+    check.add_argument("--raw", action="store_true", help="take the file as it is; otherwise LF becomes CRLF first")
+    check.add_argument("--json", action="store_true", help="print one JSON document")
+    check.add_argument(
+        "--batch", action="store_true", help="read requests from standard input, one JSON document a line"
+    )
+    check.add_argument("--jobs", type=int, default=8, metavar="N", help="of a batch, how many at a time (8)")
+
+    rules = commands.add_parser("rules", help="Look at the rule files.").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    for name, run, text in (
+        ("check", _rules_check, "Say everything that is wrong with the rule files, and what looks wrong."),
+        ("test", _rules_test, "Run the tests that stand in the rule files."),
+    ):
+        command(name, run, text, rules).add_argument(
+            "dir", nargs="?", type=Path, help="the rule files; as the settings say"
+        )
+
+    get = command("get", _get, "Fetch a stored object, and decrypt it when it is sealed.")
+    get.add_argument("object", help="s3://BUCKET/KEY")
+    get.add_argument("--output", "-o", type=Path, help="a file, which must not exist; standard output otherwise")
+
+    command("demo", _demo, "Send every sample through a receiver by SMTP and print what became of it.")
+    return parser
+
+
+def _settings(options: argparse.Namespace, **more: Any) -> Settings:
+    loaded = settings.load(options.config, os.environ)
+    return replace(loaded, **{key: value for key, value in more.items() if value is not None})
+
+
+def _serve(options: argparse.Namespace) -> int:
+    loaded = _settings(options)
+    journal = Journal(loaded.log)
+    run = _serve_with_samples(loaded, journal) if options.with_samples else _serve_until_told(loaded, journal)
+    uvloop.run(run)
+    return WELL
+
+
+async def _serve_until_told(loaded: Settings, journal: Journal) -> None:
+    async with App(loaded, note=journal) as app:
+        edge = Edge(app, hostname=loaded.hostname, limits=loaded.limits, tls=loaded.tls, proxy_from=loaded.proxy_from)
+        addresses = await edge.start(loaded.listen)
+        _announce(app, addresses)
+        await _until_told(app)
+        await edge.stop(grace=loaded.deadlines.deliver)
+
+
+async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
+    async with Demo(loaded, note=journal) as demo:
+        _announce(demo.app, demo.addresses)
+        first = next(message for message in demo.samples if message.stem == "good")
+        print(f"\nA first message, {_shown(first)}:\n", flush=True)
+        await demo.send(first)
+        host, _, port = demo.addresses[0].rpartition(":")
+        print(
+            f"""
+Send it one yourself, from another terminal:
+    swaks --server {host} --port {port} --helo mx.sender.example --from pat@sender.example --to support@example.com
+or look at what would become of a message, without sending it:
+    .venv/bin/inbound check {_shown(first)}
+What was stored is under {loaded.data_dir}/s3; a sealed object opens with
+    .venv/bin/inbound get s3://BUCKET/KEY
+The names in the samples' DNS and all reserved ones are answered here, others by this machine's resolver. Ctrl-C stops it.
+""",
+            flush=True,
+        )
+        await _until_told(demo.app)
+
+
+def _announce(app: App, addresses: Sequence[str]) -> None:
+    loaded = app.settings
+    rules = ", ".join(rule.name for rule in app.ruleset.rules if rule.enabled)
+    log.info("listening on %s for %s", ", ".join(addresses), ", ".join(loaded.domains))
+    log.info("rules from %s: %s", loaded.rules, rules)
+    log.info("cloud: %s%s", loaded.cloud, f" in {loaded.data_dir}" if loaded.cloud == "local" else "")
+    clamd = clamd_of(loaded)
+    if clamd:
+        log.info("virus: clamd at %s", clamd)
+    else:
+        log.warning("virus: DISABLED - no clamd is set and none listens at its usual place; no message is scanned")
+    if loaded.tls is None:
+        log.warning("tls: no certificate is set, STARTTLS is not offered")
+
+
+async def _until_told(app: App) -> None:
+    """Wait for SIGTERM or SIGINT; SIGHUP takes the rules in force anew, or says why not."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def reload() -> None:
+        try:
+            app.reload()
+        except ConfigurationError as error:
+            log.error("the rules stay as they were:\n%s", error)  # noqa: TRY400 - the problems say it all
+        else:
+            log.info("rules taken in force: %s", ", ".join(rule.name for rule in app.ruleset.rules))
+
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(stop, told.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    await told.wait()
+    log.info("stopping: messages in flight are finished first")
+
+
+def _shown(path: Path) -> str:
+    """The path as one would type it here."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def _check(options: argparse.Namespace) -> int:
+    sample = None if options.batch or options.file == "-" else sample_of(Path(options.file))
+    loaded = _settings(options, resolver=options.resolver, rules=options.rules)
+    clock: contextvars.ContextVar[float | None] = contextvars.ContextVar("clock", default=None)
+    only = options.stages.split(",") if options.stages else STAGES
+    if unknown := sorted(set(only) - set(STAGES)):
+        text = f"unknown stage {unknown[0]!r}; there are {', '.join(STAGES)}"
+        raise ConfigurationError([Problem(file="--stages", line=0, column=0, message=text)])
+
+    async def run() -> int:
+        async with contextlib.AsyncExitStack() as around:
+            used = loaded
+            if sample is not None and options.resolver is None:
+                dns = await DnsServer(sample.dns).start()
+                around.push_async_callback(dns.stop)
+                used = replace(loaded, resolver=dns.address)
+            judging = _Judging(Judge(used, now=lambda: clock.get() or time.time(), only=only), clock, as_is=options.raw)
+            if options.batch:
+                return await _check_batch(judging, jobs=max(options.jobs, 1))
+            return await _check_one(judging, _request(options, sample), as_json=options.json)
+
+    return uvloop.run(run())
+
+
+class _Judging:
+    """Requests in, documents out."""
+
+    def __init__(self, judge: Judge, clock: contextvars.ContextVar[float | None], *, as_is: bool) -> None:
+        self._judge = judge
+        self._clock = clock
+        self._as_is = as_is
+
+    async def record(self, request: Request) -> Record:
+        """Judge one message. Raises RequestError."""
+        self._clock.set(request.now)
+        raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=sys.stdin.buffer.read)
+        domains, secret = self._judge.settings.domains, self._judge.sight.secret
+        mail = mail_of(request, raw, secret=secret, domains=domains, now=time.time())
+        return await self._judge.judge(mail)
+
+    async def document(self, line: str) -> dict[str, Any]:
+        """Judge what one line asks for; whatever is wrong with it is a document too."""
+        path = None
+        try:
+            request = request_of(line)
+            path = request.path
+            return (await self.record(request)).judgement(path)
+        except RequestError as error:
+            return {"path": path, "error": str(error)}
+        except Exception as error:  # a batch goes on, whatever one line brings
+            log.exception("a message could not be judged")
+            return {"path": path, "error": f"could not be judged ({type(error).__name__})"}
+
+
+def _request(options: argparse.Namespace, sample: Sample | None) -> Request:
+    """What the options say, and where they are silent what the sample says that lies beside the message."""
+    said = {
+        "client_ip": options.client_ip,
+        "helo": options.helo,
+        "mail_from": options.mail_from,
+        "rcpt_to": tuple(options.rcpt) if options.rcpt else None,
+        "tls": options.tls or None,
+        "now": options.now,
+    }
+    if sample is not None:
+        told = {
+            "client_ip": sample.client.ip,
+            "helo": sample.client.helo,
+            "mail_from": sample.envelope.mail_from,
+            "rcpt_to": sample.envelope.rcpt_to,
+            "tls": sample.client.tls,
+            "now": sample.now,
+        }
+        said = {name: told[name] if value is None else value for name, value in said.items()}
+    return Request(path=options.file, **{name: value for name, value in said.items() if value is not None})
+
+
+async def _check_one(judging: _Judging, request: Request, *, as_json: bool) -> int:
+    try:
+        record = await judging.record(request)
+    except RequestError as error:
+        if as_json:
+            print(json.dumps({"path": request.path, "error": str(error)}, ensure_ascii=False))
+        else:
+            print(f"inbound: {error}", file=sys.stderr)
+        return UNABLE
+    if as_json:
+        print(json.dumps(record.judgement(request.path), ensure_ascii=False, indent=2))
+    else:
+        print(printable("\n".join(record.lines())))
+    return WELL
+
+
+async def _check_batch(judging: _Judging, *, jobs: int) -> int:
+    async def lines() -> AsyncIterator[str]:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            if line.strip():
+                yield line
+
+    async for document in in_order(lines(), judging.document, jobs=jobs):
+        print(json.dumps(document, ensure_ascii=False, separators=(",", ":")), flush=True)
+    return WELL
+
+
+def _rules_check(options: argparse.Namespace) -> int:
+    loaded = _settings(options, rules=options.dir)
+    rules = rules_of(loaded)
+    warnings = warnings_of(loaded, rules)
+    for warning in warnings:
+        print(warning)
+    print(f"{len(rules.rules)} rules, {len(rules.cases)} tests, {len(warnings)} warnings")
+    return WELL
+
+
+def _rules_test(options: argparse.Namespace) -> int:
+    results = ruletest.run(rules_of(_settings(options, rules=options.dir)))
+    for result in results:
+        print(f"{'ok    ' if result.passed else 'FAILED'} {result.case.form.it}")
+        if result.problem:
+            print(f"    {result.problem}")
+    failed = sum(not result.passed for result in results)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return FOUND if failed else WELL
+
+
+def _get(options: argparse.Namespace) -> int:
+    loaded = _settings(options)
+    bucket, slash, key = options.object.removeprefix("s3://").partition("/")
+    if not options.object.startswith("s3://") or not bucket or not slash or not key:
+        print(f"inbound: {options.object!r} is not of the form s3://BUCKET/KEY", file=sys.stderr)
+        return UNABLE
+
+    async def run() -> bytes:
+        async with cloud_of(loaded) as place:
+            return await open_object(place, bucket, key)
+
+    content = asyncio.run(run())
+    if options.output:
+        with options.output.open("xb") as file:
+            file.write(content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    return WELL
+
+
+def _demo(options: argparse.Namespace) -> int:
+    loaded = replace(_settings(options), listen=("127.0.0.1:0",))
+    return uvloop.run(_send_all(loaded))
+
+
+async def _send_all(loaded: Settings) -> int:
+    """Every sample through one receiver. A sample that comes out otherwise than it says is shown, and counts."""
+    logging.getLogger().setLevel(logging.WARNING)
+    amiss = 0
+    with tempfile.TemporaryDirectory(prefix="inbound-demo-") as directory:
+        async with Demo(replace(loaded, data_dir=Path(directory))) as demo:
+            print(_ROW.format("SAMPLE", "SPF", "DKIM", "DMARC", "SPAM", "VIRUS", "RULES MET", "REPLY"))
+            for message, sample in demo.samples.items():
+                outcome = await demo.send(message)
+                print(printable(_row(message.stem, outcome)), flush=True)
+                for difference in differences(sample, outcome):
+                    amiss += 1
+                    print(f"    expected otherwise: {difference}")
+    if not clamd_of(loaded):
+        print("No clamd listens here, so the virus check is DISABLED; install clamav-daemon to see it work.")
+    return FOUND if amiss else WELL
+
+
+_ROW = "{:<24} {:<5} {:<5} {:<5} {:<5} {:<5} {:<34} {}"
+_SHORT = {"PROCESSING_FAILED": "ERROR", "DISABLED": "off"}
+
+
+def _row(name: str, outcome: Outcome) -> str:
+    record = outcome.record
+    if record is None:
+        return _ROW.format(name, "", "", "", "", "", "(answered before the message)", outcome.told)
+    verdicts = record.verdicts
+    words = (verdicts.spf, verdicts.dkim, verdicts.dmarc, verdicts.spam, verdicts.virus)
+    met = dict.fromkeys(trace.name for walk in record.walks for trace in walk.traces if trace.met)
+    return _ROW.format(name, *(_SHORT.get(word.status, word.status) for word in words), ", ".join(met), outcome.told)

@@ -1,0 +1,337 @@
+"""The resolver: questions over UDP and TCP, dnspython to read the answers, one cache for the whole process.
+
+1. Answers are kept for their TTL, negative ones for the SOA's (RFC 2308), failures for a second, in a cache of bounded
+   size. Concurrent identical questions are asked once.
+2. NXDOMAIN and NODATA are answers, and differ. SERVFAIL, REFUSED, broken answers and silence are TemporaryFailure, each
+   with its own reason. A name that cannot be asked about at all does not exist.
+3. Each question has a deadline, in which every server is tried in turn. A truncated answer is asked for again over TCP; a
+   server that does not know EDNS is asked without.
+
+c-ares (aiodns) takes as long for a question, but refuses names such as `a+b._spf.example.com`, which SPF macros make, and
+tells neither the AD bit nor how long a negative answer keeps.
+"""
+
+import asyncio
+import ipaddress
+import secrets
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+from dns.rdtypes.ANY.CNAME import CNAME
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.NS import NS
+from dns.rdtypes.ANY.PTR import PTR
+from dns.rdtypes.ANY.TXT import TXT
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
+
+from inbound.clients import Answer, RecordType
+from inbound.errors import TemporaryFailure
+
+TIMEOUT = "dns timeout"
+SERVFAIL = "dns servfail"
+REFUSED = "dns refused"
+UNREACHABLE = "dns unreachable"
+BROKEN = "dns broken answer"
+
+PAYLOAD = 1232  # octets of a UDP answer that are sure not to be fragmented (DNS flag day 2020)
+LONGEST_KEPT = 86_400  # seconds; unbound's cache-max-ttl is the same
+NEGATIVE_KEPT = 300  # at most; RFC 2308 5 allows hours, but a new sender's record should be found soon
+NEGATIVE_UNTOLD = 60  # where no SOA came with it
+FAILURE_KEPT = 1  # RFC 9520 3.2 asks a recursive resolver for more; ours must find the server that is back again
+CACHED_OCTETS = 32 * 1024 * 1024
+ENTRY_OCTETS = 512  # what one answer takes beside its records
+LONGEST_ALIAS = 8  # CNAMEs that are followed where the server does not
+
+_RCODES = {dns.rcode.SERVFAIL: SERVFAIL, dns.rcode.REFUSED: REFUSED, dns.rcode.NOTIMP: REFUSED}
+_TYPES = {word: dns.rdatatype.from_text(word) for word in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT")}
+
+_Question = tuple[str, RecordType]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the resolver did so far. `joined` are questions that waited for the same question of somebody else."""
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    timeouts: int = 0
+    failures: int = 0  # SERVFAIL, REFUSED, broken answers, nobody there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One DNS server. Only one on this machine is believed when it says that it has validated an answer (RFC 6840 5.8)."""
+
+    host: str
+    port: int
+
+    @property
+    def local(self) -> bool:
+        """It is on the loopback."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """IPv4 or IPv6."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+
+def parse_server(text: str) -> Server:
+    """`IP`, `IP:PORT` or `[IPv6]:PORT`; 53 where no port stands. Raises ValueError."""
+    host, port = text.strip(), "53"
+    if host.startswith("["):
+        host, _, rest = host[1:].partition("]")
+        port = rest.removeprefix(":") or port
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65_536:  # noqa: PLR2004
+        raise ValueError(f"{text!r} has no port that can be")
+    return Server(host=str(ipaddress.ip_address(host)), port=int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Answer | TemporaryFailure
+    until: float
+    octets: int
+
+
+class Resolver:
+    """Asks `servers` ("IP:PORT", several by commas; "" means the system's). `deadline` is seconds for one question.
+
+    Used within one event loop; `close` when done. Fulfils `inbound.stages.Resolver`. Raises ValueError for `servers`.
+    """
+
+    def __init__(
+        self,
+        servers: str = "",
+        *,
+        deadline: float = 3.0,
+        tries: int = 3,
+        cached_octets: int = CACHED_OCTETS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = Counters()
+        self._servers = [parse_server(text) for text in servers.split(",") if text.strip()] or _of_the_system()
+        self._deadline = deadline
+        self._tries = tries
+        self._room = cached_octets
+        self._clock = clock
+        self._cache: OrderedDict[_Question, _Kept] = OrderedDict()
+        self._asking: dict[_Question, asyncio.Task[Answer]] = {}
+
+    async def query(self, name: str, rdtype: RecordType) -> Answer:
+        """Ask, or answer from the cache. Raises TemporaryFailure when there is no answer to be had."""
+        question = (name.rstrip(".").lower(), rdtype)
+        now = self._clock()
+        kept = self._cache.get(question)
+        if kept is not None and kept.until > now:
+            self._cache.move_to_end(question)
+            self.counters.hits += 1
+            if isinstance(kept.answer, TemporaryFailure):
+                raise TemporaryFailure(kept.answer.reason, kept.answer.detail)
+            return replace(kept.answer, ttl=int(kept.until - now))
+        if not _askable(question[0]):
+            return Answer(exists=False)
+        task = self._asking.get(question)
+        if task is None:
+            self.counters.misses += 1
+            task = asyncio.create_task(self._ask(question))
+            self._asking[question] = task
+            task.add_done_callback(lambda done: self._asked(question, done))
+        else:
+            self.counters.joined += 1
+        return await asyncio.shield(task)  # others may wait for it when this one is cancelled
+
+    async def close(self) -> None:
+        """Give up the questions still open."""
+        tasks = tuple(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _asked(self, question: _Question, task: asyncio.Task[Answer]) -> None:
+        del self._asking[question]
+        if not task.cancelled():
+            task.exception()  # those who waited have had it; if nobody did, it is nobody's
+
+    async def _ask(self, question: _Question) -> Answer:
+        try:
+            async with asyncio.timeout(self._deadline):
+                answer = await self._resolve(*question)
+        except TimeoutError:
+            self.counters.timeouts += 1
+            failure = TemporaryFailure(TIMEOUT, " ".join(question))
+        except TemporaryFailure as error:
+            self.counters.failures += 1
+            failure = error
+        else:
+            self._keep(question, answer, answer.ttl)
+            return answer
+        self._keep(question, failure, FAILURE_KEPT)
+        raise failure
+
+    def _keep(self, question: _Question, answer: Answer | TemporaryFailure, seconds: float) -> None:
+        records = answer.records if isinstance(answer, Answer) else ()
+        octets = ENTRY_OCTETS + sum(len(record) for record in records)
+        replaced = self._cache.pop(question, None)
+        self._room += (replaced.octets if replaced else 0) - octets
+        self._cache[question] = _Kept(answer, self._clock() + seconds, octets)
+        while self._room < 0:
+            self._room += self._cache.popitem(last=False)[1].octets
+
+    async def _resolve(self, name: str, rdtype: RecordType) -> Answer:
+        ttl = LONGEST_KEPT
+        for _ in range(LONGEST_ALIAS):
+            server, response = await self._exchange(name, rdtype)
+            try:
+                chain = response.resolve_chaining()
+            except dns.message.ChainTooLong:  # a loop of CNAMEs: nothing there, and its owner's doing
+                break
+            except dns.exception.DNSException as error:
+                raise TemporaryFailure(BROKEN, f"{name} {rdtype}: {error}") from None
+            ttl = min(ttl, chain.minimum_ttl)
+            target = chain.canonical_name.to_text(omit_final_dot=True).lower()
+            if (
+                chain.answer is None
+                and target != name
+                and response.rcode() == dns.rcode.NOERROR
+                and not response.authority
+            ):
+                name = target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us then
+                continue
+            records = tuple(_text(rdata) for rdata in chain.answer or ())
+            if not records:
+                ttl = min(ttl, NEGATIVE_KEPT) if response.authority else NEGATIVE_UNTOLD
+            authenticated = server.local and bool(response.flags & dns.flags.AD)
+            exists = response.rcode() != dns.rcode.NXDOMAIN
+            return Answer(exists=exists, records=records, ttl=ttl, authenticated=authenticated)
+        return Answer(exists=True, ttl=NEGATIVE_UNTOLD)
+
+    async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, dns.message.QueryMessage]:
+        """Ask one server after the other until one answers NOERROR or NXDOMAIN. Raises TemporaryFailure, TimeoutError."""
+        failure: TemporaryFailure | None = None
+        for attempt in range(max(self._tries, len(self._servers))):
+            if attempt >= len(self._servers) and failure is not None and failure.reason != UNREACHABLE:
+                break  # who said SERVFAIL says so again
+            server = self._servers[attempt % len(self._servers)]
+            try:
+                async with asyncio.timeout(self._deadline / self._tries):
+                    response = await _ask_server(server, name, rdtype)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                failure = TemporaryFailure(UNREACHABLE, f"{name} {rdtype}: {error}")
+                continue
+            except dns.exception.DNSException as error:
+                failure = TemporaryFailure(BROKEN, f"{name} {rdtype}: {error}")
+                continue
+            if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                return server, response
+            failure = TemporaryFailure(_RCODES.get(response.rcode(), BROKEN), f"{name} {rdtype}")
+        if failure is None:
+            raise TimeoutError
+        raise failure
+
+
+def _of_the_system() -> list[Server]:
+    try:
+        found = dns.resolver.Resolver().nameservers
+    except dns.exception.DNSException:
+        found = []
+    return [parse_server(str(address)) for address in found if isinstance(address, str)] or [
+        Server(host="127.0.0.1", port=53)  # resolv.conf(5): without any, the one on this machine
+    ]
+
+
+def _askable(name: str) -> bool:
+    """RFC 1035 2.3.4: labels of 1 to 63 octets, 253 in all. U-labels are not asked about: names here are ASCII."""
+    return name.isascii() and len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
+
+
+async def _ask_server(server: Server, name: str, rdtype: RecordType) -> dns.message.QueryMessage:
+    response = await _over_udp(server, _query(name, rdtype, edns=True))
+    if response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):  # RFC 6891 7
+        response = await _over_udp(server, _query(name, rdtype, edns=False))
+    if response.flags & dns.flags.TC:
+        response = await _over_tcp(server, _query(name, rdtype, edns=True))
+    return response
+
+
+def _query(name: str, rdtype: RecordType, *, edns: bool) -> bytes:
+    """One question with RD and AD set: "tell me whether you have validated it" (RFC 6840 5.7)."""
+    labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
+    header = secrets.token_bytes(2) + b"\x01\x20" + b"\0\1\0\0\0\0\0" + bytes([edns])
+    question = labels + b"\0" + _TYPES[rdtype].to_bytes(2, "big") + b"\0\1"
+    return header + question + (b"\0\0\x29" + PAYLOAD.to_bytes(2, "big") + bytes(6) if edns else b"")
+
+
+async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
+    """From a port of its own for each question, so that guessing an answer takes more than the 16 bits of its id."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(server.family, socket.SOCK_DGRAM) as udp:
+        udp.setblocking(False)
+        udp.connect((server.host, server.port))
+        udp.send(query)
+        while True:
+            wire = await loop.sock_recv(udp, 65_535)
+            if response := _response(query, wire):
+                return response
+
+
+async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(len(query).to_bytes(2, "big") + query)
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        response = _response(query, await reader.readexactly(size))
+    except asyncio.IncompleteReadError:
+        raise ConnectionResetError("closed in the middle of an answer") from None
+    finally:
+        writer.close()
+    if response is None:
+        raise ConnectionResetError("it answered another question")
+    return response
+
+
+def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
+    """The answer, or None when it is not one to this question. Raises DNSException when it cannot be read."""
+    if len(wire) < 12 or wire[:2] != query[:2] or not wire[2] & 0x80:  # noqa: PLR2004 - RFC 1035 4.1.1
+        return None
+    question = query[12 : query.index(b"\0", 12) + 5]
+    unread = wire[4:6] == b"\0\0" and wire[3] & 0x0F  # a server that could not read the question need not repeat it
+    if wire[12 : 12 + len(question)].lower() != question.lower() and not unread:
+        return None
+    response = dns.message.from_wire(wire, ignore_trailing=True)
+    return response if isinstance(response, dns.message.QueryMessage) else None
+
+
+def _text(rdata: dns.rdata.Rdata) -> str:
+    match rdata:
+        case A(address=address) | AAAA(address=address):
+            return str(address)
+        case MX(preference=preference, exchange=exchange):
+            return f"{preference} {_name(exchange)}"
+        case TXT(strings=strings):
+            return b"".join(strings).decode("latin-1")
+        case CNAME(target=target) | NS(target=target) | PTR(target=target):
+            return _name(target)
+        case _:
+            raise TypeError(rdata.rdtype)  # only the types above are asked for
+
+
+def _name(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()

@@ -1,0 +1,54 @@
+"""What is told of each mail while the receiver runs: lines for a person at a terminal, one JSON document a line otherwise."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from inbound.record import Record
+from inbound.transaction import Refusal
+
+
+class Journal:
+    """Writes records and refusals. `form` "auto" is text on a terminal and JSON elsewhere."""
+
+    def __init__(self, form: Literal["auto", "text", "json"], stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self._json = form == "json" or (form == "auto" and not stream.isatty())
+
+    def __call__(self, note: Record | Refusal) -> None:
+        """Write one, at once."""
+        if self._json:
+            written = json.dumps({"at": _now(), **_document(note)}, ensure_ascii=False, separators=(",", ":"))
+        else:
+            written = "\n".join([f"{_now()}  {first}" if at == 0 else first for at, first in enumerate(_lines(note))])
+        self._stream.write(printable(written) + "\n")
+        self._stream.flush()
+
+
+def printable(text: str) -> str:
+    """The text with control characters and lone surrogates written out, so that no sender can steer a terminal."""
+    return "".join(char if char == "\n" or char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _document(note: Record | Refusal) -> dict[str, Any]:
+    if isinstance(note, Record):
+        return {"event": "message", **note.document()}
+    return {
+        "event": "refused at RCPT" if note.reply.refuses else "deferred at RCPT",
+        "client": {"ip": str(note.client.ip), "helo": note.client.helo},
+        "mail_from": note.mail_from,
+        "recipient": note.recipient,
+        "reply": {"code": note.reply.code, "enhanced": note.reply.enhanced, "text": note.reply.text},
+    }
+
+
+def _lines(note: Record | Refusal) -> list[str]:
+    if isinstance(note, Record):
+        return note.lines()
+    origin = f"{note.client.helo or '?'} [{note.client.ip}] <{note.mail_from}>"
+    return [f"from {origin} to {note.recipient}", f"  RCPT  {note.reply}"]

@@ -1,0 +1,113 @@
+"""What is allowed in a rule set and hardly meant: rules that are never met, addresses that nobody serves.
+
+Every warning is certain, none is a guess: a rule is called unreachable only when some rule before it ends the walk of every
+mail that could meet it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from inbound.conditions import ALWAYS, NEVER, attributes_of
+from inbound.errors import Problem
+from inbound.recipients import forms
+from inbound.rules import Rule, RuleSet
+from inbound.schema import Place
+from inbound.settings import Settings
+
+_MUST_EXIST = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
+
+
+def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
+    """Everything that is odd under these settings (their `domains`, and `clamd`: there is a scanner), in the order of rules."""
+    domains = settings.domains
+    rules = [rule for rule in ruleset.rules if rule.enabled]
+    found: list[Problem] = []
+    for position, rule in enumerate(rules):
+        found += _unreachable(rule, rules[:position], domains)
+        found += _elsewhere(rule, domains)
+        found += _stored_twice(rule, rules[:position])
+        if not settings.clamd and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
+            found.append(_about(rule, "asks about viruses, but there is no scanner: the verdict is always DISABLED"))
+        if not rule.scan and {"virus", "spam", "spam_score"} & (attributes_of(rule.when) | attributes_of(rule.unless)):
+            found.append(
+                _about(rule, "asks about spam or viruses and says scan: no; only another rule's scan can answer it")
+            )
+    return (*found, *_unserved(ruleset, domains))
+
+
+def _about(rule: Rule, message: str) -> Problem:
+    return rule.place.problem(f"warning: rule {rule.name!r} {message}")
+
+
+def _unreachable(rule: Rule, before: Sequence[Rule], domains: Sequence[str]) -> Iterator[Problem]:
+    """Rules before it end the walk of everything that could meet it: for all of its recipients, and as often."""
+    ending = [one for one in before if any(action.ends for action in one.actions) and _as_often(one, rule)]
+    blocking: dict[str, None] = {}
+    for pattern in sorted(domains if rule.recipients is None else rule.recipients):
+        by = next((one.name for one in ending if _includes(one.recipients, pattern)), None)
+        if by is None:
+            return
+        blocking[by] = None
+    if blocking:
+        yield _about(rule, f"is never met: {' and '.join(blocking)} before it ends the walk of all its recipients")
+
+
+def _as_often(one: Rule, other: Rule) -> bool:
+    """The first is met whenever the other is, as far as conditions go: it has none, or the same."""
+    return (one.when, one.unless) in ((ALWAYS, NEVER), (other.when, other.unless))
+
+
+def _includes(patterns: frozenset[str] | None, pattern: str) -> bool:
+    """Every address that the pattern stands for meets one of the patterns."""
+    if patterns is None:
+        return True
+    if "@" in pattern:
+        return bool(patterns.intersection(forms(pattern)))
+    name = pattern.removeprefix(".")
+    above = {f".{name.split('.', depth)[depth]}" for depth in range(1, name.count(".") + 1)}
+    return bool(patterns & (above | {pattern}))
+
+
+def _elsewhere(rule: Rule, domains: Sequence[str]) -> Iterator[Problem]:
+    """Recipients at domains that are not ours."""
+    ours = frozenset(domains)
+    for pattern in sorted(rule.recipients or ()):
+        domain = pattern.rpartition("@")[2]
+        inside = _includes(ours, domain) or (domain.startswith(".") and any(_below(our, domain) for our in ours))
+        if not inside:
+            yield _about(rule, f"names {pattern}, which is not at one of our domains ({', '.join(domains)})")
+
+
+def _below(our: str, domain: str) -> bool:
+    return our.removeprefix(".").endswith(domain)
+
+
+def _stored_twice(rule: Rule, before: Sequence[Rule]) -> Iterator[Problem]:
+    """Two rules that store one message under one key: the first write stays, the second changes nothing."""
+    for one in before:
+        if any(action.ends for action in one.actions) or not _overlap(one.recipients, rule.recipients):
+            continue
+        for where in sorted(_stores(one) & _stores(rule)):
+            yield _about(
+                rule, f"stores in {where} where {one.name!r} has stored the message already; only the first is kept"
+            )
+
+
+def _stores(rule: Rule) -> set[str]:
+    places = [(getattr(action, "bucket", None), getattr(action, "prefix", "")) for action in rule.actions]
+    return {f"{bucket}/{prefix}".rstrip("/") for bucket, prefix in places if bucket}
+
+
+def _overlap(one: frozenset[str] | None, other: frozenset[str] | None) -> bool:
+    if one is None or other is None:
+        return True
+    return any(_includes(one, pattern) for pattern in other) or any(_includes(other, pattern) for pattern in one)
+
+
+def _unserved(ruleset: RuleSet, domains: Sequence[str]) -> Iterator[Problem]:
+    """Addresses that must exist at every domain (a subdomain entry `.d` is asked about one below it) and do not."""
+    place = Place(file=ruleset.rules[0].place.file)
+    for domain in domains:
+        name = f"any{domain}" if domain.startswith(".") else domain
+        missing = [f"{local}@{name}" for local in _MUST_EXIST if not ruleset.covers(f"{local}@{name}")]
+        if missing:
+            yield place.problem(f"warning: no rule covers {' and '.join(missing)} (RFC 5321 4.5.1, RFC 2142)")

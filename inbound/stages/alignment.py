@@ -1,0 +1,117 @@
+"""Whose mail is it, and who may speak for it: author domain, tree walk, organizational domain, alignment (RFC 9989).
+
+1. The author domain is the domain of the one From field. Where a reader could see another one, there is none.
+2. The tree walk (4.10) asks for DMARC records at a name and above it, at most 8 times, and ends at a record with psd=y or
+   psd=n. What is no DMARC record, or is there several times, is passed over.
+3. The organizational domain (4.10.2) follows from the records found. Two names are in relaxed alignment when theirs is the
+   same; where no record exists at all, when they are equal or one is the other's parent.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from inbound.mail import Mail
+from inbound.stages import Resolver
+
+LONGEST_WALK = 8  # queries
+
+# RFC 9989 4.8: "v" *WSP "=" *WSP "DMARC1", the value case sensitive, then the end or a semicolon
+_VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """The author domain in A-labels; or "" and why there is none."""
+
+    domain: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A DMARC record as found in DNS. `psd` is y, n or u (RFC 9989 4.7)."""
+
+    domain: str
+    text: str
+    psd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """The records on the way from `start` to its top-level domain, longest name first."""
+
+    start: str
+    found: tuple[Published, ...]
+
+    @property
+    def organizational_domain(self) -> str:
+        """RFC 9989 4.10.2."""
+        for published in self.found:
+            if published.psd == "n":
+                return published.domain
+            if published.psd == "y" and published.domain != self.start:
+                labels = published.domain.count(".") + 2
+                return ".".join(self.start.split(".")[-labels:])
+        return self.found[-1].domain if self.found else self.start
+
+    def at(self, domain: str) -> Published | None:
+        """The record found at that name."""
+        return next((published for published in self.found if published.domain == domain), None)
+
+
+def author_of(mail: Mail) -> Author:
+    """The author domain (RFC 9989 4.3.1). Several From fields, several domains or what cannot be read leave none."""
+    fields = mail.headers.all("from")
+    if not fields:
+        return Author(domain="", reason="no From field")
+    if len(fields) > 1:
+        return Author(domain="", reason="several From fields")
+    domains = {mailbox.domain for mailbox in mail.authors}
+    if not domains:
+        return Author(domain="", reason="no author in From")
+    if "" in domains:
+        return Author(domain="", reason="From cannot be read")
+    if len(domains) > 1:
+        return Author(domain="", reason="several author domains in From")
+    return Author(domain=domains.pop())
+
+
+def tags_of(record: str) -> list[tuple[str, str]]:
+    """The tags of a DMARC record in order, names lower case. What is no tag is left out (RFC 9989 4.8)."""
+    pairs = (part.partition("=") for part in record.split(";"))
+    return [(name.strip(" \t").lower(), value.strip(" \t")) for name, equals, value in pairs if equals]
+
+
+async def walk(start: str, resolver: Resolver) -> Walk:
+    """Walk from a name up. Raises TemporaryFailure when one of the questions has no answer."""
+    found: list[Published] = []
+    for domain in _names(start):
+        answer = await resolver.query(f"_dmarc.{domain}", "TXT")
+        records = [record for record in answer.records if _VERSION.match(record)]
+        if len(records) != 1:  # RFC 9989 4.10: several are all discarded
+            continue
+        psd = dict(reversed(tags_of(records[0]))).get("psd", "u").lower()
+        found.append(Published(domain=domain, text=records[0], psd=psd))
+        if psd in ("y", "n"):
+            break
+    return Walk(start=start, found=tuple(found))
+
+
+def _names(start: str) -> Iterator[str]:
+    labels = start.split(".")
+    yield start
+    for size in range(min(len(labels) - 1, LONGEST_WALK - 1), 0, -1):
+        yield ".".join(labels[-size:])
+
+
+async def aligned(identifier: str, author_domain: str, resolver: Resolver) -> bool:
+    """Relaxed alignment (RFC 9989 4.4). Raises TemporaryFailure."""
+    if identifier == author_domain:
+        return True
+    if identifier.rpartition(".")[2] != author_domain.rpartition(".")[2]:
+        return False
+    one, other = await walk(identifier, resolver), await walk(author_domain, resolver)
+    if not one.found and not other.found:
+        return identifier.endswith(f".{author_domain}") or author_domain.endswith(f".{identifier}")
+    return one.organizational_domain == other.organizational_domain

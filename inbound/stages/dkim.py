@@ -1,0 +1,212 @@
+"""DKIM (RFC 6376, 8301, 8463): which domains have signed this message as it is now.
+
+1. Every DKIM-Signature field gets a result of its own, in header order. The topmost `SIGNATURES` are examined; what stands
+   below them is listed with `policy`.
+2. Keys are fetched side by side; then header and body are hashed, in a thread when they are big.
+3. A valid signature still does not pass when it leaves something open that a reader would take for signed: From, a second
+   Subject, what stands behind l= (RFC 6376 8.2, 8.15). Such ones are `permerror` or `policy`.
+4. The status speaks of the signatures aligned with From only, because those of others say nothing about its author.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from inbound.addresses import a_labels
+from inbound.errors import TemporaryFailure
+from inbound.mail import HeaderField, Mail
+from inbound.offload import offload
+from inbound.stages import Resolver
+from inbound.stages.alignment import aligned, author_of
+from inbound.stages.signatures import (
+    BIG,
+    Hashes,
+    Key,
+    Rejected,
+    Signature,
+    check_key,
+    read_key,
+    read_signature,
+    tags_of,
+    verify,
+)
+from inbound.verdicts import DkimResult, DkimSignature, DkimVerdict, Status
+
+SIGNATURES = 10  # examined; OpenDKIM's MaximumSignaturesToVerify is 3, Google's gateways take 5 to 10
+KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves more than one undefined
+CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
+
+# Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
+SEEN_ONCE = ("from", "sender", "reply-to", "to", "cc", "subject", "date", "content-type", "content-transfer-encoding")
+
+BEST_FIRST: tuple[DkimResult, ...] = ("pass", "temperror", "policy", "fail", "neutral", "permerror", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """What is known of one field: what is to be reported, and what can still be verified."""
+
+    report: DkimSignature
+    signature: Signature | None = None
+    keys: tuple[str, ...] = ()
+
+
+class Dkim:
+    """The stage. `now` is seconds since 1970; `accept_length` lets a signature with l= pass."""
+
+    name = "dkim"
+
+    def __init__(
+        self, resolver: Resolver, *, now: Callable[[], float] = time.time, accept_length: bool = False
+    ) -> None:
+        self._resolver = resolver
+        self._now = now
+        self._accept_length = accept_length
+
+    def broken(self, reason: str) -> DkimVerdict:
+        """The check failed, not the signer."""
+        return DkimVerdict(status=Status.PROCESSING_FAILED, result="temperror", reason=reason)
+
+    async def __call__(self, mail: Mail) -> DkimVerdict:
+        """Examine every signature."""
+        fields = mail.headers.all("dkim-signature")
+        if not fields:
+            return DkimVerdict(status=Status.GRAY, result="none", reason="no signature")
+        read = [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
+        examined = await asyncio.gather(*(self._with_keys(one) for one in read))
+        big = len(mail.raw) > BIG
+        reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
+        author = author_of(mail).domain
+        signatures = await asyncio.gather(*(self._with_alignment(report, author) for report in reports))
+        return _verdict(tuple(signatures))
+
+    def _read(self, field: HeaderField, *, examine: bool) -> _Examined:
+        try:
+            tags = tags_of(field.raw.partition(b":")[2])
+        except Rejected as rejected:
+            return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
+        report = DkimSignature(
+            result="permerror", domain=a_labels(tags.get("d", "")), selector=_shown(tags.get("s", ""))
+        )
+        report = replace(report, algorithm=_shown(tags.get("a", "")).lower(), identity=_shown(tags.get("i", "")))
+        if not examine:
+            return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
+        try:
+            signature = read_signature(field, tags, required=("v", "a", "b", "bh", "d", "h", "s"))
+            self._check(signature, tags)
+        except Rejected as rejected:
+            return _Examined(replace(report, result=rejected.result, reason=rejected.reason))
+        return _Examined(replace(report, identity=signature.identity), signature)
+
+    def _check(self, signature: Signature, tags: dict[str, str]) -> None:
+        """What can be said before the key is known (RFC 6376 3.5, 6.1.1; 8301 3.1)."""
+        if tags["v"] != "1":
+            raise Rejected("permerror", "v= is not 1")
+        if signature.algorithm == "rsa-sha1":
+            raise Rejected("policy", "rsa-sha1 is not to be trusted")
+        if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
+            raise Rejected("permerror", "a= names no algorithm")
+        if "dns/txt" not in [method.strip(" \t\r\n") for method in tags.get("q", "dns/txt").split(":")]:
+            raise Rejected("permerror", "q= names no way to the key")
+        within = a_labels(signature.identity.rpartition("@")[2])
+        if within != signature.domain and not within.endswith(f".{signature.domain}"):
+            raise Rejected("permerror", "i= is not within d=")
+        if "from" not in signature.signed:
+            raise Rejected("permerror", "From is not signed")
+        now = self._now()
+        if signature.expires is not None and signature.expires < (signature.timestamp or 0):
+            raise Rejected("permerror", "x= is before t=")
+        if signature.expires is not None and signature.expires < now:
+            raise Rejected("fail", "the signature has expired")
+        if signature.timestamp is not None and signature.timestamp > now + CLOCK_SKEW:
+            raise Rejected("fail", "the signature is from the future")
+
+    async def _with_keys(self, examined: _Examined) -> _Examined:
+        if examined.signature is None:
+            return examined
+        try:
+            answer = await self._resolver.query(examined.signature.key_name, "TXT")
+        except TemporaryFailure as failure:
+            return _Examined(replace(examined.report, result="temperror", reason=str(failure)))
+        if not answer.records:
+            return _Examined(replace(examined.report, reason="there is no such key"))
+        return replace(examined, keys=answer.records[:KEY_RECORDS])
+
+    def _verify(self, mail: Mail, examined: list[_Examined]) -> list[DkimSignature]:
+        """The part that takes a processor."""
+        hashes = Hashes(mail.raw, mail.headers)
+        return [self._verified(hashes, one) for one in examined]
+
+    def _verified(self, hashes: Hashes, examined: _Examined) -> DkimSignature:
+        """The best that its keys make of a signature: there is nearly always one."""
+        if examined.signature is None:
+            return examined.report
+        reports = [self._verified_by(hashes, examined.signature, record, examined.report) for record in examined.keys]
+        return min(reports, key=lambda report: BEST_FIRST.index(report.result))
+
+    def _verified_by(self, hashes: Hashes, signature: Signature, record: str, report: DkimSignature) -> DkimSignature:
+        key: Key | None = None
+        try:
+            key = read_key(record)
+            report = replace(report, key_bits=key.bits)
+            check_key(signature, key)
+            _check_hashes(hashes, signature, key)
+            _check_open_ends(hashes, signature, accept_length=self._accept_length)
+        except Rejected as rejected:
+            if key is not None and key.testing and rejected.result == "fail":  # RFC 6376 3.6.1: as if it were unsigned
+                return replace(report, result="neutral", reason=f"{rejected.reason}; the key is being tested")
+            return replace(report, result=rejected.result, reason=rejected.reason)
+        return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
+
+    async def _with_alignment(self, report: DkimSignature, author: str) -> DkimSignature:
+        """DNS trouble here leaves a signature unaligned; DMARC, which asks the same, says temperror then."""
+        if not report.domain or not author:
+            return report
+        if report.result == "policy" and report.domain != author and not report.key_bits:  # not examined
+            return report
+        try:
+            return replace(report, aligned=await aligned(report.domain, author, self._resolver))
+        except TemporaryFailure:
+            return replace(report, aligned=report.domain == author)
+
+
+def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
+    """Body, then header (RFC 6376 3.7)."""
+    digest, size = hashes.body(signature.body_canonicalization, signature.length)
+    if signature.length is not None and signature.length > size:
+        raise Rejected("permerror", "l= is longer than the body")
+    if digest != signature.body_hash:
+        raise Rejected("fail", "the body is not the one signed")
+    fields = hashes.select(signature.signed)
+    verify(signature, key, hashes.header(fields, signature.field, signature.header_canonicalization))
+
+
+def _check_open_ends(hashes: Hashes, signature: Signature, *, accept_length: bool) -> None:
+    """What a valid signature leaves open: fields of which a reader sees one, signed fewer times than they are there; l=."""
+    if not hashes.count("from"):
+        raise Rejected("permerror", "there is no From field")
+    for name in SEEN_ONCE:
+        if 0 < signature.signed.count(name) < hashes.count(name):
+            raise Rejected("policy", f"a second {name} field is not signed")
+    if signature.length is not None and not accept_length:
+        _, size = hashes.body(signature.body_canonicalization, signature.length)
+        raise Rejected("policy", f"l= leaves the body open behind octet {signature.length} of {size}")
+
+
+def _shown(text: str) -> str:
+    return "".join(char for char in text if " " < char <= "~")[:256]
+
+
+def _verdict(signatures: tuple[DkimSignature, ...]) -> DkimVerdict:
+    best = min(signatures, key=lambda signature: BEST_FIRST.index(signature.result))
+    ours = {signature.result for signature in signatures if signature.aligned and signature.result != "neutral"}
+    if not ours:
+        return DkimVerdict(
+            status=Status.GRAY, result=best.result, signatures=signatures, reason="no signature aligned with From"
+        )
+    if "pass" in ours:
+        return DkimVerdict(status=Status.PASS, result="pass", signatures=signatures)
+    failed = Status.PROCESSING_FAILED if "temperror" in ours else Status.FAIL
+    reason = next(one.reason for one in signatures if one.aligned and one.result != "neutral")
+    return DkimVerdict(status=failed, result=best.result, signatures=signatures, reason=reason)

@@ -1,0 +1,359 @@
+"""Signatures over header fields and body (RFC 6376, 8301, 8463): what DKIM and ARC share.
+
+1. dkimpy reads tag lists and c= values, and is the oracle in the tests. Its own canonicalisation of bodies, its RSA and its
+   checks of signature fields need quadratic time on hostile mail, so these steps are ours: the classes that canonicalise are
+   subclasses, and `cryptography` does the arithmetic. Nothing in dkimpy's modules is changed.
+2. Everything here takes time linear in what it reads. A body is hashed in pieces, once for each canonicalisation and length.
+3. What cannot pass is `Rejected` with the result word and a reason; nothing else is raised.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import dkim.canonicalization
+import dkim.util
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from inbound.addresses import a_labels
+from inbound.mail import HeaderField, Headers
+from inbound.verdicts import DkimResult
+
+LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,000
+LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
+SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
+LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
+BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
+PIECE = 1 << 18  # octets of the body that are canonicalised at a time
+
+_DIGITS = re.compile(r"[0-9]{1,76}")
+_FWS = re.compile(rb"[ \t\r\n]+")
+_SELECTOR = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
+
+
+class Rejected(Exception):
+    """A signature that does not pass: `result` is the word of RFC 8601 for it."""
+
+    def __init__(self, result: DkimResult, reason: str) -> None:
+        self.result = result
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A signature field, read. `signed` are the names of h= in lower case; `length` is l=; times are seconds since 1970."""
+
+    field: HeaderField
+    domain: str
+    selector: str
+    algorithm: str
+    header_canonicalization: str
+    body_canonicalization: str
+    signed: tuple[str, ...]
+    value: bytes
+    body_hash: bytes | None
+    length: int | None = None
+    timestamp: int | None = None
+    expires: int | None = None
+    identity: str = ""
+
+    @property
+    def key_name(self) -> str:
+        """Where its key is (RFC 6376 3.6.2.1)."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key record, read. `strict` is t=s, `testing` t=y."""
+
+    public: RSAPublicKey | Ed25519PublicKey
+    bits: int
+    hashes: tuple[str, ...]
+    strict: bool
+    testing: bool
+
+    @property
+    def kind(self) -> str:
+        """`rsa` or `ed25519`."""
+        return "rsa" if isinstance(self.public, RSAPublicKey) else "ed25519"
+
+
+def tags_of(value: bytes) -> dict[str, str]:
+    """A tag list (RFC 6376 3.2). Raises Rejected."""
+    if len(value) > LONGEST_FIELD:
+        raise Rejected("permerror", "the field is too long")
+    try:
+        tags: Mapping[bytes, bytes] = dkim.util.parse_tag_value(value)
+        return {name.decode("ascii"): content.decode("utf-8") for name, content in tags.items()}
+    except (dkim.util.InvalidTagValueList, UnicodeDecodeError):
+        raise Rejected("permerror", "the field is no list of tags") from None
+
+
+def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Sequence[str]) -> Signature:
+    """What a signature field says (RFC 6376 3.5, 6.1.1). Raises Rejected."""
+    missing = [name for name in required if not tags.get(name)]
+    if missing:
+        raise Rejected("permerror", f"no {missing[0]}= in the signature")
+    header, body = _canonicalizations(tags.get("c"))
+    return Signature(
+        field=field,
+        domain=domain_of(tags),
+        selector=selector_of(tags),
+        algorithm=_unfolded(tags["a"]).lower(),
+        header_canonicalization=header,
+        body_canonicalization=body,
+        signed=tuple(name.strip(" \t\r\n").lower() for name in tags.get("h", "").split(":")),
+        value=_base64(tags["b"], "b"),
+        body_hash=_base64(tags["bh"], "bh") if "bh" in tags else None,
+        length=_number(tags, "l"),
+        timestamp=_number(tags, "t"),
+        expires=_number(tags, "x"),
+        identity=_unfolded(tags.get("i", "")) or f"@{tags['d']}",
+    )
+
+
+def domain_of(tags: Mapping[str, str]) -> str:
+    """d= in A-labels. Raises Rejected."""
+    domain = a_labels(_unfolded(tags.get("d", "")))
+    if not domain:
+        raise Rejected("permerror", "d= is no domain name")
+    return domain
+
+
+def selector_of(tags: Mapping[str, str]) -> str:
+    """s= as it stands in DNS. Raises Rejected."""
+    selector = _unfolded(tags.get("s", ""))
+    if not selector.isascii():
+        selector = a_labels(selector)
+    if not _SELECTOR.fullmatch(selector):
+        raise Rejected("permerror", "s= is no selector")
+    return selector.lower()
+
+
+def _canonicalizations(c: str | None) -> tuple[str, str]:
+    try:
+        policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(_unfolded(c).lower().encode() if c else None)
+    except dkim.canonicalization.InvalidCanonicalizationPolicyError:
+        raise Rejected("permerror", "c= names no canonicalisation") from None
+    return policy.header_algorithm.name.decode(), policy.body_algorithm.name.decode()
+
+
+def _unfolded(value: str) -> str:
+    return "".join(value.split())
+
+
+def _base64(value: str, tag: str) -> bytes:
+    try:
+        return base64.b64decode(_FWS.sub(b"", value.encode()), validate=True)
+    except binascii.Error:
+        raise Rejected("permerror", f"{tag}= is no base64") from None
+
+
+def _number(tags: Mapping[str, str], name: str) -> int | None:
+    if name not in tags:
+        return None
+    if not _DIGITS.fullmatch(tags[name]):
+        raise Rejected("permerror", f"{name}= is no number")
+    return int(tags[name])
+
+
+def read_key(record: str) -> Key:
+    """A key record (RFC 6376 3.6.1, 8463 4). Raises Rejected."""
+    if len(record) > LONGEST_KEY_RECORD:
+        raise Rejected("permerror", "the key record is too long")
+    try:
+        tags = tags_of(record.encode("latin-1"))
+    except Rejected:
+        raise Rejected("permerror", "the key record cannot be read") from None
+    if "v" in tags and (tags["v"] != "DKIM1" or next(iter(tags)) != "v"):
+        raise Rejected("permerror", "the key record is of another version")
+    if not _of(tags, "s", "*") & {"*", "email"}:
+        raise Rejected("permerror", "the key is not for mail")
+    if "p" not in tags:
+        raise Rejected("permerror", "the key record has no key")
+    if not tags["p"]:
+        raise Rejected("permerror", "the key was revoked")
+    public = _public(tags.get("k", "rsa").lower(), _base64(tags["p"], "the key's p"))
+    bits = public.key_size if isinstance(public, RSAPublicKey) else 256
+    flags = _of(tags, "t", "")
+    hashes = tuple(_of(tags, "h", "sha256"))
+    return Key(public=public, bits=bits, hashes=hashes, strict="s" in flags, testing="y" in flags)
+
+
+def _of(tags: Mapping[str, str], name: str, default: str) -> set[str]:
+    return {part.strip(" \t").lower() for part in tags.get(name, default).split(":")}
+
+
+def _public(kind: str, octets: bytes) -> RSAPublicKey | Ed25519PublicKey:
+    try:
+        match kind:
+            case "rsa":
+                public = load_der_public_key(octets)
+            case "ed25519":
+                return Ed25519PublicKey.from_public_bytes(octets)
+            case _:
+                raise Rejected("permerror", "the key is of an unknown type")
+    except (ValueError, UnsupportedAlgorithm):
+        raise Rejected("permerror", "the key cannot be read") from None
+    if not isinstance(public, RSAPublicKey):
+        raise Rejected("permerror", "the key is of another type than k= says")
+    return public
+
+
+class _Simple(dkim.canonicalization.Simple):  # type: ignore[misc]  # dkimpy has no types
+    """RFC 6376 3.4.1 and 3.4.3, in pieces."""
+
+    empty_body = b"\r\n"
+
+    def canonicalize_header(self, field: HeaderField) -> bytes:
+        return field.raw
+
+    def canonicalize_lines(self, lines: bytes) -> bytes:
+        return lines
+
+
+class _Relaxed(dkim.canonicalization.Relaxed):  # type: ignore[misc]  # dkimpy has no types
+    """RFC 6376 3.4.2 and 3.4.4, in pieces and in linear time."""
+
+    empty_body = b""
+
+    def canonicalize_header(self, field: HeaderField) -> bytes:
+        name, _, value = field.raw.partition(b":")
+        return name.rstrip(b" \t").lower() + b":" + _squeezed(value.replace(b"\r\n", b"")).strip(b" ") + b"\r\n"
+
+    def canonicalize_lines(self, lines: bytes) -> bytes:
+        return _squeezed(lines).replace(b" \r\n", b"\r\n").rstrip(b" ")
+
+
+_CANONICALIZATIONS: Mapping[str, _Simple | _Relaxed] = {"simple": _Simple(), "relaxed": _Relaxed()}
+
+
+def _squeezed(octets: bytes) -> bytes:
+    """Every run of blanks as one space. Each round halves the longest run."""
+    octets = octets.replace(b"\t", b" ")
+    while b"  " in octets:
+        octets = octets.replace(b"  ", b" ")
+    return octets
+
+
+def canonical_body(raw: bytes, start: int, canonicalization: str) -> Iterator[bytes]:
+    """The body of a message (from `start`) in canonical form, piece by piece."""
+    rule = _CANONICALIZATIONS[canonicalization]
+    held = 0  # line ends that count only when something follows them
+    empty = True
+    while start < len(raw):
+        end = raw.find(b"\r\n", start + PIECE)
+        end = len(raw) if end < 0 else end + 2
+        lines = rule.canonicalize_lines(raw[start:end])
+        content = _without_empty_lines(lines)
+        ends = (len(lines) - len(content)) // 2
+        if content:
+            yield b"\r\n" * held + content
+            held, empty = ends, False
+        else:
+            held += ends
+        start = end
+    yield rule.empty_body if empty else b"\r\n"
+
+
+def _without_empty_lines(lines: bytes) -> bytes:
+    """Without the CRLFs at its end."""
+    content = lines.rstrip(b"\r\n")
+    tail = lines[len(content) :]
+    if tail == b"\r\n" * (len(tail) // 2):
+        return content
+    end = len(tail)  # bare CR or LF among them: these are content
+    while tail.endswith(b"\r\n", 0, end):
+        end -= 2
+    return content + tail[:end]
+
+
+class Hashes:
+    """SHA-256 of one message's body and header fields in every form its signatures ask for, each computed once."""
+
+    def __init__(self, raw: bytes, headers: Headers) -> None:
+        self._raw = raw
+        self._start = headers.size
+        self._bodies: dict[tuple[str, int | None], tuple[bytes, int]] = {}
+        self._fields: dict[str, list[HeaderField]] = {}
+        for field in headers.fields:
+            if field.name:
+                self._fields.setdefault(field.name.lower(), []).append(field)
+
+    def body(self, canonicalization: str, length: int | None) -> tuple[bytes, int]:
+        """The hash of the first `length` octets of the canonical body, and how many octets that body has."""
+        wanted = (canonicalization, length)
+        if wanted not in self._bodies:
+            digest, size = hashlib.sha256(), 0
+            for piece in canonical_body(self._raw, self._start, canonicalization):
+                digest.update(piece if length is None else piece[: max(length - size, 0)])
+                size += len(piece)
+            self._bodies[wanted] = digest.digest(), size
+        return self._bodies[wanted]
+
+    def count(self, name: str) -> int:
+        """How many fields of that name (lower case) there are."""
+        return len(self._fields.get(name, ()))
+
+    def select(self, names: Sequence[str]) -> Iterator[HeaderField]:
+        """The fields that h= means: each name the lowest one not taken yet, or nothing (RFC 6376 5.4.2)."""
+        taken: dict[str, int] = {}
+        for name in names:
+            fields = self._fields.get(name, ())
+            taken[name] = taken.get(name, 0) + 1
+            if taken[name] <= len(fields):
+                yield fields[-taken[name]]
+
+    def header(self, fields: Iterable[HeaderField], signature: HeaderField, canonicalization: str) -> bytes:
+        """The hash over header fields and the signature field itself, its b= emptied (RFC 6376 3.7)."""
+        rule = _CANONICALIZATIONS[canonicalization]
+        digest = hashlib.sha256()
+        for field in fields:
+            digest.update(rule.canonicalize_header(field))
+        digest.update(rule.canonicalize_header(without_value(signature)).removesuffix(b"\r\n"))
+        return digest.digest()
+
+
+def without_value(field: HeaderField) -> HeaderField:
+    """The signature field with the value of its b= deleted, blanks around it too."""
+    name, _, value = field.raw.partition(b":")
+    tags = value.removesuffix(b"\r\n").split(b";")
+    for at, tag in enumerate(tags):
+        key, equals, _ = tag.partition(b"=")
+        if key.strip() == b"b":
+            tags[at] = key + equals
+    return HeaderField(field.name, name + b":" + b";".join(tags) + b"\r\n")
+
+
+def check_key(signature: Signature, key: Key) -> None:
+    """The key is one for this signature (RFC 6376 3.6.1, 8301 3.2). Raises Rejected."""
+    if key.kind != signature.algorithm.partition("-")[0]:
+        raise Rejected("permerror", f"a {key.kind} key for {signature.algorithm}")
+    if "sha256" not in key.hashes:
+        raise Rejected("permerror", "the key is not for sha256")
+    if key.kind == "rsa" and not SHORTEST_KEY <= key.bits <= LONGEST_KEY:
+        raise Rejected("policy", f"a key of {key.bits} bits")
+    if key.strict and a_labels(signature.identity.rpartition("@")[2]) != signature.domain:
+        raise Rejected("permerror", "the key is not for subdomains, as i= has one")
+
+
+def verify(signature: Signature, key: Key, header_hash: bytes) -> None:
+    """Is the value the key's over that hash? Raises Rejected."""
+    try:
+        if isinstance(key.public, RSAPublicKey):
+            key.public.verify(signature.value, header_hash, PKCS1v15(), Prehashed(SHA256()))
+        else:
+            key.public.verify(signature.value, header_hash)  # RFC 8463 3: the hash is what is signed
+    except InvalidSignature:
+        raise Rejected("fail", "the signature does not verify") from None

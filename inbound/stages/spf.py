@@ -1,0 +1,187 @@
+"""SPF (RFC 7208): whether this client may send mail for the domain of MAIL FROM, or of HELO when the reverse-path is null.
+
+pyspf evaluates; what it does not do is done here, in a subclass, so that its module stays as it is for everybody else:
+
+1. DNS is asked through our resolver, from inside pyspf by a bridge. NXDOMAIN and NODATA are void look-ups; everything that is
+   no answer is a temperror.
+2. pyspf needs quadratic time for a long term, so records and terms have a length that they may not exceed: permerror.
+3. Whatever else pyspf lets escape came of a record that its owner wrote: permerror, never a crash.
+4. The explanation is fetched only when the result is fail, and is printable ASCII of bounded length (RFC 7208 6.2, 8.4).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import spf
+
+from inbound.addresses import a_labels
+from inbound.clients import RecordType
+from inbound.errors import TemporaryFailure
+from inbound.mail import IPAddress, Mail
+from inbound.offload import bridge, wait
+from inbound.stages import Resolver
+from inbound.verdicts import SpfResult, SpfVerdict, Status
+
+LONGEST_RECORD = 8192  # octets; RFC 7208 3.4 advises 450, the longest seen in the wild have about 4,000
+LONGEST_TERM = 512  # a domain name has 253, its macros a few more
+LONGEST_EXPLANATION = 512  # octets of the record, and of what is made of it
+LONGEST_REASON = 200
+PTR_NAMES = 10  # RFC 7208 4.6.4
+
+Identity = Literal["mailfrom", "helo"]
+
+_STATUS: dict[SpfResult, Status] = {
+    "pass": Status.PASS,
+    "fail": Status.FAIL,
+    "softfail": Status.FAIL,
+    "none": Status.GRAY,
+    "neutral": Status.GRAY,
+    "permerror": Status.GRAY,
+    "temperror": Status.PROCESSING_FAILED,
+}
+
+
+class Spf:
+    """The stage. `receiver` is our host name for the macro `%{r}`, `now` the clock for `%{t}`."""
+
+    name = "spf"
+
+    def __init__(self, resolver: Resolver, *, receiver: str = "unknown", now: Callable[[], float] = time.time) -> None:
+        self._resolver = resolver
+        self._receiver = receiver
+        self._now = now
+
+    def broken(self, reason: str) -> SpfVerdict:
+        """The check failed, not the client."""
+        return SpfVerdict(status=Status.PROCESSING_FAILED, result="temperror", reason=reason)
+
+    async def __call__(self, mail: Mail) -> SpfVerdict:
+        """Evaluate the one identity that counts."""
+        local, _, written = mail.mail_from.rpartition("@")
+        identity: Identity = "mailfrom" if mail.mail_from else "helo"  # RFC 7208 2.4
+        domain = a_labels(written if mail.mail_from else mail.client.helo)
+        if "." not in domain:  # RFC 7208 4.3: it is no multi-label domain name
+            reason = f"no domain name in {'MAIL FROM' if mail.mail_from else 'HELO'}"
+            return SpfVerdict(status=Status.GRAY, result="none", domain=domain, identity=identity, reason=reason)
+        query = _Query(
+            self._resolver,
+            client_ip=mail.client.ip,
+            local=local or "postmaster",  # RFC 7208 2.4, 4.3
+            domain=domain,
+            helo=mail.client.helo,
+            receiver=self._receiver,
+            now=self._now(),
+        )
+        result, explanation, reason = await bridge(query.evaluate)
+        return SpfVerdict(
+            status=_STATUS[result],
+            result=result,
+            domain=domain,
+            identity=identity,
+            explanation=explanation,
+            reason=reason,
+        )
+
+
+class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
+    """One evaluation. Runs under `bridge`, in which `wait` waits for DNS."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        client_ip: IPAddress,
+        local: str,
+        domain: str,
+        helo: str,
+        receiver: str,
+        now: float,
+    ) -> None:
+        super().__init__(i=str(client_ip), s=f"{local}@{domain}", h=helo, receiver=receiver)
+        self._resolver = resolver
+        self.l, self.o, self.d = local, domain, domain  # pyspf takes a quoted local part with an @ in it apart
+        self.t = str(int(now))
+        self._depth = 0
+        self._explanation: tuple[str, str] | None = None  # exp= of the record that decides, and that record's domain
+
+    def evaluate(self) -> tuple[SpfResult, str, str]:
+        """Result, explanation, reason."""
+        try:
+            result, _, text = self.check()
+            explanation = self._explain() if result == "fail" else ""
+        except TemporaryFailure:
+            raise
+        except Exception as error:  # noqa: BLE001 - IDNAError, ValueError, AssertionError: see libraries' issues
+            return "permerror", "", _printable(f"not to be evaluated: {type(error).__name__}: {error}", LONGEST_REASON)
+        reason = text.partition("Error: ")[2] if result in ("permerror", "temperror") else ""
+        return cast("SpfResult", result), explanation, _printable(reason, LONGEST_REASON)
+
+    def dns(self, name: str, qtype: RecordType, cnames: object = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002
+        """The records, as pyspf has them. CNAMEs are followed by the resolver."""
+        try:
+            answer = wait(self._resolver.query(str(name), qtype))
+        except TemporaryFailure as failure:
+            raise spf.TempError(str(failure)) from None
+        if not answer.records and not ignore_void:  # RFC 7208 4.6.4: void look-ups
+            self.void_lookups += 1
+            if self.void_lookups > spf.MAX_VOID_LOOKUPS:
+                raise spf.PermError(f"more than {spf.MAX_VOID_LOOKUPS} void look-ups")
+        match qtype:
+            case "TXT":
+                return [(record.encode("latin-1"),) for record in answer.records]
+            case "MX":
+                pairs = (record.split(" ", 1) for record in answer.records)
+                return [(int(preference), exchange) for preference, exchange in pairs]
+            case _:
+                return list(answer.records)
+
+    def dns_spf(self, domain: str) -> str | None:
+        """The one SPF record of a domain."""
+        record: str | None = super().dns_spf(domain)
+        if record and (len(record) > LONGEST_RECORD or any(len(term) > LONGEST_TERM for term in record.split(" "))):
+            raise spf.PermError("the record is too long")
+        return record
+
+    def validated_ptrs(self) -> list[str]:
+        """The client's names that lead back to it. DNS trouble on the way means no match (RFC 7208 5.5)."""
+        try:
+            names = self.dns_ptr(self.i)[:PTR_NAMES]
+        except spf.TempError:
+            return []
+        return [name for name in names if self._leads_back(name)]
+
+    def _leads_back(self, name: str) -> bool:
+        try:
+            return bool(self.cidrmatch(self.dns_a(name, self.A), self.cidrmax))
+        except spf.TempError:
+            return False
+
+    def check0(self, spf_record: str, recursion: int) -> tuple[str, int, str]:
+        """Evaluate one record; a redirect comes here again at the same depth, with its own explanation or none."""
+        self._depth = recursion
+        if not recursion:
+            self._explanation = None
+        return cast("tuple[str, int, str]", super().check0(spf_record, recursion))
+
+    def get_explanation(self, spec: str) -> None:
+        """Note where the explanation is: only a fail needs it, and only from the outermost record (RFC 7208 6.2)."""
+        if not self._depth:
+            self._explanation = (spec, self.d)
+
+    def _explain(self) -> str:
+        """What the domain says of its fail. Errors on the way mean that it says nothing (RFC 7208 6.2)."""
+        if self._explanation is None:
+            return ""
+        spec, self.d = self._explanation
+        try:
+            texts = self.dns_txt(spec, ignore_void=True)
+            if len(texts) != 1 or len(texts[0]) > LONGEST_EXPLANATION:
+                return ""
+            return _printable(self.expand(spf.to_ascii(texts[0]), stripdot=False), LONGEST_EXPLANATION)
+        except (spf.PermError, spf.TempError):
+            return ""
+
+
+def _printable(text: str, longest: int) -> str:
+    return "".join(char if " " <= char <= "~" else "?" for char in text[:longest])
