@@ -13,6 +13,7 @@ from inbound.receive import Door
 from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
+from inbound.receive.memory import keep_large_blocks_apart
 from inbound.receive.session import Session
 from inbound.receive.tls import Certificate
 from inbound.settings import Limits, Listener, Tls
@@ -34,6 +35,7 @@ class Edge:
         tls: Tls | None = None,
         proxy_from: Sequence[str] = (),
     ) -> None:
+        keep_large_blocks_apart()
         limits = limits or Limits()
         self._house = House(
             door=door,

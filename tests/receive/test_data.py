@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inbound.receive.data import Content, DotStuffed
+from inbound.receive.memory import keep_large_blocks_apart
 from inbound.reply import Reply
 from inbound.settings import MIB, Limits
 from tests.receive.talk import FakeDoor, Served, run, served, talking, until
@@ -45,6 +46,7 @@ STREAMS = st.lists(
 ).map(b"".join)
 
 
+@settings(deadline=None)
 @given(stream=STREAMS, cuts=st.lists(st.integers(0, 100), max_size=20))
 def test_any_chunking_gives_what_the_whole_gives(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
@@ -58,6 +60,7 @@ def test_any_chunking_gives_what_the_whole_gives(stream: bytes, cuts: list[int])
         assert found == (b"" if flawed else message)
 
 
+@settings(deadline=None)
 @given(stream=STREAMS)
 def test_one_octet_at_a_time_gives_what_the_whole_gives(stream: bytes) -> None:
     if oracle(stream)[2] is None:
@@ -65,6 +68,7 @@ def test_one_octet_at_a_time_gives_what_the_whole_gives(stream: bytes) -> None:
     assert read([stream[at : at + 1] for at in range(len(stream))]) == read([stream])
 
 
+@settings(deadline=None)
 @given(lines=st.lists(st.binary(max_size=60).map(lambda line: line.translate(None, b"\r\n\0")), max_size=12))
 def test_the_caps_hold_wherever_the_chunks_are_cut(lines: list[bytes]) -> None:
     message = b"".join(b"%s\r\n" % line for line in lines)
@@ -185,23 +189,33 @@ def test_a_refused_message_is_read_to_its_end_and_the_session_goes_on(message: b
 
 
 def test_a_message_of_forty_million_octets_is_taken_without_a_long_stall() -> None:
-    """What is asserted is the longest step of the reader in CPU time, in a process where nothing else runs."""
+    """What is asserted is the longest step of the reader in CPU time, a tick of the clock (4 ms) included."""
+    keep_large_blocks_apart()
+    large = bytes(31 * MIB)  # freeing this is what teaches malloc to copy
+    del large
     line = b"0123456789" * 7 + b"\r\n"
     chunk = line * 910
     content = Content(Limits())
     data = DotStuffed(content)
-    longest = 0.0
-    data.feed(b"\r\n")
-    for _ in range(40_000_000 // len(chunk)):
+    steps: list[float] = []
+    pins: list[bytes] = []
+
+    def step(octets: bytes) -> bytes | None:
         before = _cpu()
-        data.feed(chunk)
-        longest = max(longest, _cpu() - before)
+        behind = data.feed(octets)
+        steps.append(_cpu() - before)
+        pins.append(bytes(100_000))  # what other connections hold lies between
+        return behind
+
+    step(b"\r\n")
+    for _ in range(40_000_000 // len(chunk)):
+        step(chunk)
+    assert step(b".\r\nQUIT\r\n") == b"QUIT\r\n"
     before = _cpu()
-    assert data.feed(b".\r\nQUIT\r\n") == b"QUIT\r\n"
     raw = content.finish()
-    longest = max(longest, _cpu() - before)
+    steps.append(_cpu() - before)
     assert len(raw) == 40_000_000 // len(chunk) * len(chunk) + 2
-    assert longest < 0.010
+    assert max(steps) < 0.010
 
 
 def _cpu() -> float:
