@@ -11,19 +11,21 @@ from inbound.errors import Problem
 from inbound.recipients import forms
 from inbound.rules import Rule, RuleSet
 from inbound.schema import Place
+from inbound.settings import Settings
 
 _MUST_EXIST = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
 
 
-def warnings(ruleset: RuleSet, *, domains: Sequence[str], virus_scan: bool) -> tuple[Problem, ...]:
-    """Everything that is odd, in the order of the rules. `domains` are the settings', `virus_scan`: there is a scanner."""
+def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
+    """Everything that is odd under these settings (their `domains`, and `clamd`: there is a scanner), in the order of rules."""
+    domains = settings.domains
     rules = [rule for rule in ruleset.rules if rule.enabled]
     found: list[Problem] = []
     for position, rule in enumerate(rules):
         found += _unreachable(rule, rules[:position], domains)
         found += _elsewhere(rule, domains)
         found += _stored_twice(rule, rules[:position])
-        if not virus_scan and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
+        if not settings.clamd and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
             found.append(_about(rule, "asks about viruses, but there is no scanner: the verdict is always DISABLED"))
         if not rule.scan and {"virus", "spam", "spam_score"} & (attributes_of(rule.when) | attributes_of(rule.unless)):
             found.append(

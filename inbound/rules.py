@@ -94,11 +94,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """The rules in order. `version` is a digest of the files they came from, `cases` are the tests written beside them."""
+    """The rules in order. `version` is a digest of the files they came from, `tests` are written beside them."""
 
     rules: tuple[Rule, ...]
     version: str
-    cases: tuple[Case, ...] = ()
+    tests: tuple[Case, ...] = ()
 
     def forms(self, recipient: str) -> tuple[str, ...]:
         """The patterns that a recipient meets. Bare `postmaster` meets what postmaster at any domain named here meets."""

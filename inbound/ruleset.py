@@ -21,8 +21,11 @@ from inbound.conditions import ALWAYS, NEVER, Condition
 from inbound.errors import ConfigurationError, Problem
 from inbound.grammar import Lists, condition
 from inbound.recipients import pattern, read_list
+from inbound.rulecheck import warnings
 from inbound.rules import Rule, RuleSet
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
+
+__all__ = ["RuleForm", "load", "warnings"]
 
 MOST_FILES = 200
 MOST_RULES = 1000  # SES: 200
@@ -137,12 +140,12 @@ class _Loading:
                 if rule is not None:
                     rules.append(rule)
         self._must_be_unique(rules)
-        cases = tuple(
+        tests = tuple(
             case for _, node in self.files for entry in self._items(node, "tests") if (case := self._case(entry))
         )
         for path, patterns in sorted(self.lists.items()):
             self.digest.update(f"{path.name}\0{' '.join(sorted(patterns))}\0".encode())
-        return RuleSet(rules=tuple(rules), version=self.digest.hexdigest()[:16], cases=cases)
+        return RuleSet(rules=tuple(rules), version=self.digest.hexdigest()[:16], tests=tests)
 
     def _items(self, node: Node, name: str) -> tuple[Node, ...]:
         value = (node.entries or {}).get(name)

@@ -6,13 +6,14 @@ expected, found, and how each rule fared.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inbound.cases import Case, Expect, Found, Given
 from inbound.errors import Problem
 from inbound.mail import Client, Headers, Mail, Tls
+from inbound.recipients import POSTMASTER, forms
 from inbound.record import Walk
 from inbound.reply import Reply
 from inbound.rules import RuleSet, decide, outlook
@@ -30,6 +31,7 @@ from inbound.verdicts import (
     VirusVerdict,
 )
 
+NOT_OURS = Reply(550, "5.7.1", "No mail is taken for this domain")
 NOT_COVERED = Reply(550, "5.1.1", "No such recipient here")
 NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
 OF_ITS_OWN = Reply(452, "4.5.3", "This recipient may need another answer, send it separately")
@@ -59,18 +61,23 @@ class Result:
     problem: Problem | None
 
     @property
+    def name(self) -> str:
+        """What it says of the rules."""
+        return self.case.form.it
+
+    @property
     def passed(self) -> bool:
         """Everything was as expected."""
         return self.problem is None
 
 
-def run(ruleset: RuleSet) -> tuple[Result, ...]:
-    """Run every test of a rule set."""
-    return tuple(_run(ruleset, case) for case in ruleset.cases)
+def run(ruleset: RuleSet, domains: Sequence[str] = ()) -> tuple[Result, ...]:
+    """Run every test of a rule set. With `domains`, the settings', recipients elsewhere are refused as in earnest."""
+    return tuple(_run(ruleset, case, domains) for case in ruleset.tests)
 
 
-def _run(ruleset: RuleSet, case: Case) -> Result:
-    outcome = came_of(ruleset, case.form.given)
+def _run(ruleset: RuleSet, case: Case, domains: Sequence[str]) -> Result:
+    outcome = came_of(ruleset, case.form.given, domains)
     differences = list(_differences(case.form.expect, outcome))
     if not differences:
         return Result(case=case, outcome=outcome, problem=None)
@@ -78,7 +85,7 @@ def _run(ruleset: RuleSet, case: Case) -> Result:
     return Result(case=case, outcome=outcome, problem=case.place.problem("\n    ".join(told)))
 
 
-def came_of(ruleset: RuleSet, given: Given) -> Outcome:
+def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = ()) -> Outcome:
     """Take a given mail the way of a real one."""
     mail, block = _mail(given), _block(given)
     at_rcpt: list[Reply] = []
@@ -86,6 +93,8 @@ def came_of(ruleset: RuleSet, given: Given) -> Outcome:
     admitted: list[str] = []
     for recipient in mail.rcpt_to:
         ahead = outlook(ruleset, recipient, client=mail.client, mail_from=mail.mail_from, block=block)
+        if domains and recipient.lower() != POSTMASTER and not set(domains).intersection(forms(recipient)):
+            return Outcome(reply=NOT_OURS, at="rcpt")
         if not ruleset.covers(recipient):
             return Outcome(reply=NOT_COVERED, at="rcpt")
         if mail.client.tls is None and ruleset.requires_tls(recipient):

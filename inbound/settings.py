@@ -128,18 +128,14 @@ class Settings:
     listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)
     hostname: str = "localhost"  # our name in the greeting, in Received and, unless set apart, as authserv-id
     authserv_id: str = ""
-    domains: tuple[Domain, ...] = (
-        "example.com",
-    )  # we take mail for these: `d` for the domain, `.d` for its subdomains
-    rules: Path = Path("rules")
+    domains: tuple[Domain, ...] = ("example.com",)  # ours: `d` for the domain, `.d` for its subdomains
+    rules: Path | None = None  # a directory of rule files, or one file; the shipped rule set when not set
     cloud: Literal["local", "aws"] = "local"
     data_dir: Path = Path("data")  # DATA of design 7: buckets, keys, functions, topics, and the ledger
     account: str = "000000000000"
     region: str = "us-east-1"
     endpoint_url: str | None = None  # for every AWS service; boto3's own AWS_ENDPOINT_URL_<SERVICE> work too
-    functions: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # cloud: local, the command of each Lambda function
+    functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # cloud: local, the command of each function
     secret: str = ""  # the installation secret behind message ids; made in `data_dir` when empty
     resolver: str = ""  # IP[:PORT] of the DNS resolver; the system's when empty
     clamd: str = ""  # unix:/path or tcp:HOST:PORT; without it the virus verdict is DISABLED
@@ -203,7 +199,7 @@ def _read(file: Path, problems: list[Problem]) -> Node | None:
 
 def _beside(node: Node, wanted: Any, directory: Path) -> Node:
     """The same value, with the paths in it relative to a directory."""
-    if wanted is Path and node.text is not None:
+    if Path in (wanted, *typing.get_args(wanted)) and node.text is not None:
         return replace(node, text=str(directory / node.text))
     kinds = _hints(wanted)
     if not kinds or node.entries is None:

@@ -1,18 +1,15 @@
-"""What the tests of rules are made of: action doubles, an ordinary mail, verdicts that all pass, and loading from text."""
+"""What the tests of rules are made of: an ordinary mail, verdicts that all pass, and loading from text."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from inbound.actions import Action, Cloud, Done, Letter, OnFailure
+from inbound.actions.kinds import ACTIONS
 from inbound.errors import ConfigurationError
 from inbound.mail import Client, Headers, Mail, Tls
-from inbound.reply import Reply
 from inbound.rules import RuleSet
 from inbound.ruleset import load
-from inbound.schema import keys
 from inbound.verdicts import (
     ArcVerdict,
     DkimVerdict,
@@ -24,107 +21,6 @@ from inbound.verdicts import (
     Verdicts,
     VirusVerdict,
 )
-
-
-class _Double:
-    """What an action is beside its keys."""
-
-    takes: ClassVar[bool] = False
-    outward: ClassVar[bool] = False
-    on_failure: OnFailure = "retry"
-
-    @property
-    def patience(self) -> float:
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        return None
-
-    async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
-        raise AssertionError("deciding performs nothing")
-
-
-@keys
-class Store(_Double):
-    kind: ClassVar[str] = "s3"
-    takes: ClassVar[bool] = True
-    outward: ClassVar[bool] = True
-    bucket: str
-    prefix: str = ""
-    kms_key: str | None = None
-
-
-@keys
-class Invoke(_Double):
-    kind: ClassVar[str] = "lambda"
-    takes: ClassVar[bool] = True
-    outward: ClassVar[bool] = True
-    function: str
-    invocation: Literal["event", "request_response"] = "event"
-
-    @property
-    def patience(self) -> float:
-        return 30.0 if self.invocation == "request_response" else 0.0
-
-
-@keys
-class Notify(_Double):
-    kind: ClassVar[str] = "sns"
-    outward: ClassVar[bool] = True
-    takes: ClassVar[bool] = True
-    topic_arn: str
-
-
-@keys
-class Bounce(_Double):
-    kind: ClassVar[str] = "bounce"
-    smtp_reply_code: int
-    status_code: str
-    message: str
-    topic_arn: str | None = None
-    then: Literal["stop", "continue"] = "stop"
-
-    @property
-    def ends(self) -> bool:
-        return self.then == "stop"
-
-    @property
-    def refusal(self) -> Reply:
-        return Reply(self.smtp_reply_code, self.status_code, self.message)
-
-
-@keys
-class AddHeader(_Double):
-    kind: ClassVar[str] = "add_header"
-    name: str
-    value: str
-
-
-@keys
-class Stop(_Double):
-    kind: ClassVar[str] = "stop"
-
-    @property
-    def ends(self) -> bool:
-        return True
-
-
-@keys
-class Drop(_Double):
-    kind: ClassVar[str] = "drop"
-    takes: ClassVar[bool] = True
-
-    @property
-    def ends(self) -> bool:
-        return True
-
-
-KINDS: Mapping[str, type[Action]] = {kind.kind: kind for kind in (Store, Invoke, Notify, Bounce, AddHeader, Stop, Drop)}
 
 PASSED = Verdicts(
     spf=SpfVerdict(status=Status.PASS, result="pass", domain="example.net"),
@@ -174,7 +70,7 @@ def rules(tmp_path: Path, text: str) -> RuleSet:
     """A rule set from the text of one file."""
     file = tmp_path / "rules.yaml"
     file.write_text(text, encoding="utf-8")
-    return load(file, KINDS)
+    return load(file, ACTIONS)
 
 
 def mistakes(tmp_path: Path, text: str) -> list[str]:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from inbound.rulecheck import warnings
-from inbound.ruleset import load
-from tests.ruling import KINDS, rules
+from inbound.actions.kinds import ACTIONS
+from inbound.ruleset import load, warnings
+from inbound.settings import Settings
+from tests.ruling import rules
 
+CLAMD = "unix:/run/clamav/clamd.ctl"
 SERVED = "  - {name: admin, recipients: [postmaster@example.com, abuse@example.com], actions: [{s3: {bucket: admin}}, stop]}\n"
 BOUNCE = "[{bounce: {smtp_reply_code: 550, status_code: 5.7.1, message: No}}]"
 
@@ -16,7 +18,9 @@ def told(
     tmp_path: Path, text: str, domains: tuple[str, ...] = ("example.com",), *, virus_scan: bool = True
 ) -> list[str]:
     ruleset = rules(tmp_path, "rules:\n" + SERVED + text)
-    return [problem.message for problem in warnings(ruleset, domains=domains, virus_scan=virus_scan)]
+    return [
+        problem.message for problem in warnings(ruleset, Settings(domains=domains, clamd=CLAMD if virus_scan else ""))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,20 +114,22 @@ def test_postmaster_and_abuse_of_every_domain(tmp_path: Path) -> None:
 def test_recipients_that_are_not_ours(
     tmp_path: Path, recipient: str, domains: tuple[str, ...], elsewhere: bool
 ) -> None:
-    found = told(tmp_path, f"  - {{name: r, recipients: ['{recipient}'], actions: [{{s3: {{bucket: b}}}}]}}\n", domains)
+    found = told(
+        tmp_path, f"  - {{name: r, recipients: ['{recipient}'], actions: [{{s3: {{bucket: bucket}}}}]}}\n", domains
+    )
     assert any(f"names {recipient}, which is not at one of our domains" in one for one in found) is elsewhere
 
 
 @pytest.mark.parametrize(
     ("first", "second", "twice"),
     [
-        ("recipients: [example.com], actions: [{s3: {bucket: b, prefix: in/}}]", "prefix: in", True),
-        ("actions: [{s3: {bucket: b, prefix: in}}]", "prefix: in", True),
-        ("recipients: [other@example.com], actions: [{s3: {bucket: b, prefix: in}}]", "prefix: in", False),
-        ("recipients: [example.com], actions: [{s3: {bucket: b, prefix: in}}]", "prefix: out", False),
-        ("recipients: [example.com], actions: [{s3: {bucket: c, prefix: in}}]", "prefix: in", False),
+        ("recipients: [example.com], actions: [{s3: {bucket: bucket, prefix: in/}}]", "prefix: in", True),
+        ("actions: [{s3: {bucket: bucket, prefix: in}}]", "prefix: in", True),
+        ("recipients: [other@example.com], actions: [{s3: {bucket: bucket, prefix: in}}]", "prefix: in", False),
+        ("recipients: [example.com], actions: [{s3: {bucket: bucket, prefix: in}}]", "prefix: out", False),
+        ("recipients: [example.com], actions: [{s3: {bucket: other, prefix: in}}]", "prefix: in", False),
         (
-            "recipients: [example.com], when: {spam: fail}, actions: [{s3: {bucket: b, prefix: in}}, stop]",
+            "recipients: [example.com], when: {spam: fail}, actions: [{s3: {bucket: bucket, prefix: in}}, stop]",
             "prefix: in",
             False,
         ),
@@ -132,13 +138,11 @@ def test_recipients_that_are_not_ours(
 def test_one_message_stored_under_one_key_by_two_rules(tmp_path: Path, first: str, second: str, twice: bool) -> None:
     text = (
         f"  - {{name: first, {first}}}\n"
-        f"  - {{name: second, recipients: [a@example.com], actions: [{{s3: {{bucket: b, {second}}}}}]}}\n"
+        f"  - {{name: second, recipients: [a@example.com], actions: [{{s3: {{bucket: bucket, {second}}}}}]}}\n"
     )
-    message = (
-        "warning: rule 'second' stores in b/in where 'first' has stored the message already; only the first is kept"
-    )
+    message = "warning: rule 'second' stores in bucket/in where 'first' has stored the message already; only the first is kept"
     assert told(tmp_path, text) == ([message] if twice else [])
 
 
 def test_the_shipped_rules_give_no_warning() -> None:
-    assert warnings(load(Path("rules"), KINDS), domains=("example.com",), virus_scan=True) == ()
+    assert warnings(load(Path("rules"), ACTIONS), Settings(clamd=CLAMD)) == ()
