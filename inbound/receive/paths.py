@@ -83,7 +83,7 @@ def forward_path(argument: str) -> Path:
 
 def _address(text: str, refusal: Reply) -> tuple[str, str]:
     found = _PATH.match(text)
-    if not found:
+    if not found or not found.group().isprintable():  # no C1 controls, no U+2028: some take them for line ends
         raise RefusedError(refusal)
     local = found["local"]
     if len(local.encode()) > LONGEST_LOCAL_PART:
