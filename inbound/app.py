@@ -1,36 +1,41 @@
 """The program put together: the only module that knows every concrete class."""
 
+import contextlib
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from inbound import ruleset, ruletest
-from inbound.actions import Cloud
+from inbound import rulecheck, ruleset, ruletest
 from inbound.actions.kinds import ACTIONS
 from inbound.clients.clamd import Clamd
-from inbound.clients.dns import DnsResolver
+from inbound.clients.dns import Resolver as Dns
+from inbound.clients.invoke import Runner
 from inbound.clients.local import LocalCloud
 from inbound.deliver import Means
+from inbound.errors import ConfigurationError, Problem
 from inbound.examine import Stages
 from inbound.gate import Gate
 from inbound.mail import Client, Mail
 from inbound.parking import NoParking, SqliteLedger
 from inbound.record import Record
 from inbound.rules import RuleSet
+from inbound.samples import shipped
 from inbound.settings import Settings
-from inbound.stages import Resolver, Stage
+from inbound.stages import Resolver
 from inbound.stages.arc import Arc
 from inbound.stages.dkim import Dkim
 from inbound.stages.dmarc import Dmarc
 from inbound.stages.iprev import Iprev
 from inbound.stages.spam import Spam
 from inbound.stages.spf import Spf
-from inbound.stages.virus import NoVirusScan, Virus
-from inbound.transaction import Path, Refusal, Transaction
+from inbound.stages.virus import NoScanner, Virus
+from inbound.transaction import Path, Refusal, Sight, Transaction, judge
 from inbound.verdicts import (
     ArcVerdict,
     DkimVerdict,
@@ -42,16 +47,32 @@ from inbound.verdicts import (
     VirusVerdict,
 )
 
+if TYPE_CHECKING:
+    from inbound.clients.aws import AwsCloud
+
 log = logging.getLogger(__name__)
 
-DEBIAN_CLAMD = "/run/clamav/clamd.ctl"
-STAGES = ("iprev", "spf", "dkim", "arc", "dmarc", "virus", "spam")
+DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
+
+NOT_ASKED = "this check was not asked for"
+SKIPPED = {  # the verdict of each stage that is left out
+    "iprev": IprevVerdict(result="none", reason=NOT_ASKED),
+    "spf": SpfVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
+    "dkim": DkimVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
+    "arc": ArcVerdict(result="none", reason=NOT_ASKED),
+    "dmarc": DmarcVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
+    "virus": VirusVerdict(status=Status.DISABLED, reason=NOT_ASKED),
+    "spam": SpamVerdict(status=Status.DISABLED, reason=NOT_ASKED),
+}
+STAGES = tuple(SKIPPED)
 
 Verdict = TypeVar("Verdict")
 
 
 class Judge:
     """Everything that it takes to say what would become of a mail, and nothing that acts."""
+
+    makes_secret = False
 
     def __init__(
         self, settings: Settings, *, now: Callable[[], float] = time.time, only: Collection[str] = STAGES
@@ -61,13 +82,12 @@ class Judge:
         `now` gives seconds since the epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
-        self.clamd = settings.clamd or _usual_clamd()
-        self.resolver = DnsResolver(settings.resolver, deadline=settings.deadlines.dns_query)
+        self.resolver = Dns(settings.resolver, deadline=settings.deadlines.dns_query)
         self.ruleset = rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
-            stages=_stages(settings, self.resolver, self.clamd, now, only),
-            secret=_secret(settings),
+            stages=_stages(settings, self.resolver, now, only),
+            secret=_secret(settings, make=self.makes_secret),
             now=now,
         )
 
@@ -79,13 +99,15 @@ class Judge:
 class App(Judge):
     """One receiver: fulfils `receive.Door`, and tells `note` what became of each mail. An async context."""
 
+    makes_secret = True
+
     def __init__(
         self, settings: Settings, *, note: Callable[[Record | Refusal], None], now: Callable[[], float] = time.time
     ) -> None:
         """Raises ConfigurationError as `Judge` does."""
         super().__init__(settings, now=now)
         self._note = note
-        self._cloud = cloud(settings)
+        self._cloud = cloud_of(settings)
         self._ledger = SqliteLedger(settings.data_dir / "ledger.sqlite")
         self._path = Path(
             sight=self.sight,
@@ -120,13 +142,38 @@ class App(Judge):
         self.ruleset = rules_in_force(self.settings)
 
 
+def rules_of(settings: Settings) -> RuleSet:
+    """The rule set as it is written, tested or not. Raises ConfigurationError."""
+    return ruleset.load(settings.rules or shipped("rules"), ACTIONS)
+
+
 def rules_in_force(settings: Settings) -> RuleSet:
-    """The rule set of the settings, when it parses and passes its own tests. Raises ConfigurationError."""
-    loaded = ruleset.load(settings.rules, ACTIONS)
-    failed = [result for result in ruletest.run(loaded, settings.domains) if not result.passed]
+    """The rule set of the settings, when it passes its own tests. Raises ConfigurationError."""
+    loaded = rules_of(settings)
+    failed = [result.problem for result in ruletest.run(loaded, settings.domains) if result.problem]
     if failed:
-        raise ConfigurationError([result.problem for result in failed])
+        raise ConfigurationError(failed)
     return loaded
+
+
+def warnings_of(settings: Settings, loaded: RuleSet) -> tuple[Problem, ...]:
+    """What is odd about a rule set under these settings."""
+    return rulecheck.warnings(loaded, replace(settings, clamd=clamd_of(settings)))
+
+
+def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
+    """Where buckets, keys, functions and topics are; an async context."""
+    if settings.cloud == "aws":
+        from inbound.clients.aws import AwsCloud  # noqa: PLC0415 - boto3 takes long to import, and not all need it
+
+        return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url)
+    runner = Runner(settings.functions, account=settings.account, region=settings.region)
+    return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)
+
+
+def clamd_of(settings: Settings) -> str:
+    """Where clamd listens: as the settings say, else where Debian puts its socket if it is there, else ""."""
+    return settings.clamd or (f"unix:{DEBIAN_CLAMD}" if DEBIAN_CLAMD.is_socket() else "")
 
 
 class Skipped(Generic[Verdict]):
@@ -136,26 +183,46 @@ class Skipped(Generic[Verdict]):
         self.name = name
         self._verdict = verdict
 
-    def broken(self, reason: str) -> Verdict:  # noqa: ARG002
-        """It cannot break."""
+    def broken(self, reason: str) -> Verdict:  # noqa: ARG002 - it cannot break
+        """What it always says."""
         return self._verdict
 
-    async def __call__(self, mail: Mail, *evidence: object) -> Verdict:  # noqa: ARG002
-        """Nothing was looked at."""
+    async def __call__(self, mail: Mail, *evidence: object) -> Verdict:  # noqa: ARG002 - it looks at nothing
+        """What it always says."""
         return self._verdict
 
 
 def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], only: Collection[str]) -> Stages:
-    skipped, off = "not asked for", Status.DISABLED
-    clamd = clamd_address(settings)
+    clamd = clamd_of(settings)
     stages = Stages(
         iprev=Iprev(resolver),
-        spf=Spf(resolver, hostname=settings.hostname),
+        spf=Spf(resolver, receiver=settings.hostname, now=now),
         dkim=Dkim(resolver, now=now),
         arc=Arc(resolver),
         dmarc=Dmarc(resolver),
-        virus=Virus(Clamd(clamd)) if clamd else NoVirusScan(),
+        virus=Virus(Clamd(clamd)) if clamd else NoScanner(),
         spam=Spam(settings.spam, hostname=settings.hostname, now=now),
         deadlines={"default": settings.deadlines.stage, "virus": settings.deadlines.virus},
     )
-    return replace(stages, **{name: Skipped(name, verdict) for name, verdict in not_asked.items() if name not in only})
+    left_out: dict[str, Any] = {name: Skipped(name, verdict) for name, verdict in SKIPPED.items() if name not in only}
+    return replace(stages, **left_out)
+
+
+def _secret(settings: Settings, *, make: bool) -> bytes:
+    """The installation's secret: of the settings, else of `data_dir`, made there when it is missing and may be made."""
+    if settings.secret:
+        return settings.secret.encode()
+    file = settings.data_dir / "secret"
+    if make:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(made, "w", encoding="ascii") as new:
+                new.write(secrets.token_hex(32))
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        if not make and isinstance(error, FileNotFoundError):
+            return b""
+        problem = Problem(file=str(file), line=0, column=0, message=f"the secret cannot be read: {error.strerror}")
+        raise ConfigurationError([problem]) from error

@@ -15,24 +15,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from inbound import __version__, ruleset, ruletest, settings
-from inbound.actions.kinds import ACTIONS
-from inbound.app import STAGES, App, Judge, cloud
+from inbound import __version__, ruletest, settings
+from inbound.actions.s3 import open_object
+from inbound.app import STAGES, App, Judge, clamd_of, cloud_of, rules_of, warnings_of
 from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
-from inbound.clients.opening import open_object
-from inbound.demo import Demo, differences
-from inbound.errors import ConfigurationError, Failure
+from inbound.demo import Demo, Outcome, differences
+from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.journal import Journal, printable
 from inbound.receive.edge import Edge
 from inbound.record import Record
-from inbound.samples import Sample, sample_of
+from inbound.samples import Sample, sample_of, shipped
 from inbound.settings import Settings
 from inbound.testing import DnsServer
 
@@ -45,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("mail").setLevel(logging.WARNING)  # aiosmtpd tells every line of every session
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
@@ -149,7 +149,7 @@ async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
     async with Demo(loaded, note=journal) as demo:
         _announce(demo.app, demo.addresses)
         first = next(message for message in demo.samples if message.stem == "good")
-        print(f"\nA first message, {_shown(first)}:\n", flush=True)
+        print(f"\nA first message, {first}:\n", flush=True)
         await demo.send(first)
         host, _, port = demo.addresses[0].rpartition(":")
         print(
@@ -157,7 +157,7 @@ async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
 Send it one yourself, from another terminal:
     swaks --server {host} --port {port} --helo mx.sender.example --from pat@sender.example --to support@example.com
 or look at what would become of a message, without sending it:
-    .venv/bin/inbound check {_shown(first)}
+    .venv/bin/inbound check {first}
 What was stored is under {loaded.data_dir}/s3; a sealed object opens with
     .venv/bin/inbound get s3://BUCKET/KEY
 The names in the samples' DNS and all reserved ones are answered here, others by this machine's resolver. Ctrl-C stops it.
@@ -171,10 +171,11 @@ def _announce(app: App, addresses: Sequence[str]) -> None:
     loaded = app.settings
     rules = ", ".join(rule.name for rule in app.ruleset.rules if rule.enabled)
     log.info("listening on %s for %s", ", ".join(addresses), ", ".join(loaded.domains))
-    log.info("rules from %s: %s", loaded.rules, rules)
+    log.info("rules from %s: %s", loaded.rules or shipped("rules"), rules)
     log.info("cloud: %s%s", loaded.cloud, f" in {loaded.data_dir}" if loaded.cloud == "local" else "")
-    if app.clamd:
-        log.info("virus: clamd at %s", app.clamd)
+    clamd = clamd_of(loaded)
+    if clamd:
+        log.info("virus: clamd at %s", clamd)
     else:
         log.warning("virus: DISABLED - no clamd is set and none listens at its usual place; no message is scanned")
     if loaded.tls is None:
@@ -201,20 +202,14 @@ async def _until_told(app: App) -> None:
     log.info("stopping: messages in flight are finished first")
 
 
-def _shown(path: Path) -> str:
-    """The path as one would type it here."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
-
-
 def _check(options: argparse.Namespace) -> int:
     sample = None if options.batch or options.file == "-" else sample_of(Path(options.file))
     loaded = _settings(options, resolver=options.resolver, rules=options.rules)
     clock: contextvars.ContextVar[float | None] = contextvars.ContextVar("clock", default=None)
     only = options.stages.split(",") if options.stages else STAGES
     if unknown := sorted(set(only) - set(STAGES)):
-        raise ConfigurationError.of("--stages", f"unknown stage {unknown[0]!r}; there are {', '.join(STAGES)}")
+        text = f"unknown stage {unknown[0]!r}; there are {', '.join(STAGES)}"
+        raise ConfigurationError([Problem(file="--stages", line=0, column=0, message=text)])
 
     async def run() -> int:
         async with contextlib.AsyncExitStack() as around:
@@ -313,21 +308,21 @@ async def _check_batch(judging: _Judging, *, jobs: int) -> int:
 
 def _rules_check(options: argparse.Namespace) -> int:
     loaded = _settings(options, rules=options.dir)
-    rules = ruleset.load(loaded.rules, ACTIONS)
-    warnings = ruleset.warnings(rules, loaded)
+    rules = rules_of(loaded)
+    warnings = warnings_of(loaded, rules)
     for warning in warnings:
         print(warning)
-    print(f"{loaded.rules}: {len(rules.rules)} rules, {len(rules.tests)} tests, {len(warnings)} warnings")
+    print(f"{len(rules.rules)} rules, {len(rules.tests)} tests, {len(warnings)} warnings")
     return WELL
 
 
 def _rules_test(options: argparse.Namespace) -> int:
     loaded = _settings(options, rules=options.dir)
-    results = ruletest.run(ruleset.load(loaded.rules, ACTIONS), loaded.domains)
+    results = ruletest.run(rules_of(loaded), loaded.domains)
     for result in results:
         print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}")
-        if not result.passed:
-            print(f"       {result.problem}")
+        if result.problem:
+            print(f"    {result.problem}")
     failed = sum(not result.passed for result in results)
     print(f"{len(results) - failed} passed, {failed} failed")
     return FOUND if failed else WELL
@@ -341,7 +336,7 @@ def _get(options: argparse.Namespace) -> int:
         return UNABLE
 
     async def run() -> bytes:
-        async with cloud(loaded) as place:
+        async with cloud_of(loaded) as place:
             return await open_object(place, bucket, key)
 
     content = asyncio.run(run())
@@ -363,16 +358,29 @@ async def _send_all(loaded: Settings) -> int:
     """Every sample through one receiver. A sample that comes out otherwise than it says is shown, and counts."""
     logging.getLogger().setLevel(logging.WARNING)
     amiss = 0
-    row = "{:<26} {:<5} {:<5} {:<5} {:<5} {:<8} {:<44} {}"
     with tempfile.TemporaryDirectory(prefix="inbound-demo-") as directory:
         async with Demo(replace(loaded, data_dir=Path(directory))) as demo:
-            print(row.format("SAMPLE", "SPF", "DKIM", "DMARC", "SPAM", "VIRUS", "RULES MET", "REPLY"))
+            print(_ROW.format("SAMPLE", "SPF", "DKIM", "DMARC", "SPAM", "VIRUS", "RULES MET", "REPLY"))
             for message, sample in demo.samples.items():
                 outcome = await demo.send(message)
-                print(printable(row.format(message.stem, *_columns(outcome), outcome.answer)), flush=True)
+                print(printable(_row(message.stem, outcome)), flush=True)
                 for difference in differences(sample, outcome):
                     amiss += 1
                     print(f"    expected otherwise: {difference}")
-            if not demo.app.clamd:
-                print("No clamd listens here, so the virus check is DISABLED: install clamav-daemon to see it work.")
+    if not clamd_of(loaded):
+        print("No clamd listens here, so the virus check is DISABLED; install clamav-daemon to see it work.")
     return FOUND if amiss else WELL
+
+
+_ROW = "{:<24} {:<5} {:<5} {:<5} {:<5} {:<5} {:<34} {}"
+_SHORT = {"PROCESSING_FAILED": "ERROR", "DISABLED": "off"}
+
+
+def _row(name: str, outcome: Outcome) -> str:
+    record = outcome.record
+    if record is None:
+        return _ROW.format(name, "", "", "", "", "", "(answered before the message)", outcome.told)
+    verdicts = record.verdicts
+    words = (verdicts.spf, verdicts.dkim, verdicts.dmarc, verdicts.spam, verdicts.virus)
+    met = dict.fromkeys(trace.name for walk in record.walks for trace in walk.traces if trace.met)
+    return _ROW.format(name, *(_SHORT.get(word.status, word.status) for word in words), ", ".join(met), outcome.told)

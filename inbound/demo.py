@@ -3,9 +3,9 @@
 Used by `inbound serve --with-samples`, by `inbound demo`, and by the tests that send every sample through the real path.
 """
 
-import datetime
+import asyncio
+import datetime as dt
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from inbound.app import App
-from inbound.clients.dns import DnsResolver
+from inbound.clients.dns import Resolver
 from inbound.receive.edge import Edge
 from inbound.record import Record
 from inbound.samples import Sample, all_samples, crlf, shipped
@@ -41,8 +41,12 @@ class Outcome:
     @property
     def reply(self) -> str:
         """Code and enhanced status code of the answer that decided: the message's, or the refused recipients'."""
-        answer = self.replies.get("") or next(iter(self.replies.values()))
-        return f"{answer.code} {answer.lines[0].split(' ')[0]}"
+        return " ".join(self.told.split(" ")[:2])
+
+    @property
+    def told(self) -> str:
+        """That answer whole."""
+        return str(self.replies.get("") or next(iter(self.replies.values())))
 
     @property
     def record(self) -> Record | None:
@@ -63,7 +67,7 @@ class Demo:
 
     async def __aenter__(self) -> Self:
         given = self._settings
-        forward = DnsResolver(given.resolver, deadline=given.deadlines.dns_query)
+        forward = Resolver(given.resolver, deadline=given.deadlines.dns_query)
         self.dns = await DnsServer(_records(self.samples.values()), forward=forward).start()
         certificate = _certificate(given.data_dir, given.hostname)
         settings = replace(
@@ -73,7 +77,7 @@ class Demo:
             functions={ORDERS: _sample_function(), **given.functions},
         )
         self.app = App(settings, note=self._take, now=lambda: self._now or time.time())
-        await self.app.prepare()
+        await self.app.__aenter__()
         self.edge = Edge(
             self.app,
             hostname=settings.hostname,
@@ -89,12 +93,13 @@ class Demo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.edge.stop(grace=self._settings.deadlines.deliver)
-        await self.app.close()
+        await self.app.__aexit__(kind, error, trace)
         await self.dns.stop()
 
     async def send(self, message: Path) -> Outcome:
         """Bring one sample by SMTP, from the address and at the time its story says."""
         sample = self.samples[message]
+        raw = crlf(await asyncio.to_thread(message.read_bytes))
         self._notes.clear()
         self._now = sample.now
         host, _, port = self._as_anyone.rpartition(":")
@@ -104,7 +109,7 @@ class Demo:
                     await client.command(f"EHLO {sample.client.helo}")
                     await client.starttls(_trusting_nobody(), self._settings.hostname)
                 replies = await client.send(
-                    crlf(message.read_bytes()),
+                    raw,
                     helo=sample.client.helo,
                     mail_from=sample.envelope.mail_from,
                     rcpt_to=sample.envelope.rcpt_to,
@@ -148,12 +153,7 @@ def _records(samples: Any) -> dict[str, Any]:
 
 
 def _sample_function() -> tuple[str, ...]:
-    return (
-        sys.executable,
-        "-m",
-        "inbound.clients.handler",
-        f"{shipped('samples') / 'functions' / 'orders.py'}:handler",
-    )
+    return (f"{shipped('samples') / 'functions' / 'orders.py'}:handler",)
 
 
 def _certificate(directory: Path, hostname: str) -> Tls:
@@ -162,15 +162,15 @@ def _certificate(directory: Path, hostname: str) -> Tls:
     chain, key_file = directory / "demo-certificate.pem", directory / "demo-key.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -154,7 +154,7 @@ class _Loading:
                 rule = self._rule(entry, Lists(named=named, read=functools.partial(self._list, rule_file=path)), path)
                 if rule is not None:
                     rules.append(rule)
-        self._must_be_unique(rules)
+        self._must_be_unique()
         tests = tuple(
             case for _, node in self.files for entry in self._items(node, "tests") if (case := self._case(entry))
         )
@@ -294,14 +294,17 @@ class _Loading:
             return None
         return build(value, self.kinds[kind], self.problems)
 
-    def _must_be_unique(self, rules: list[Rule]) -> None:
+    def _must_be_unique(self) -> None:
         places: dict[str, Place] = {}
-        for rule in rules:
-            first = places.setdefault(rule.name, rule.place)
-            if first is not rule.place:
-                self.problems.append(
-                    rule.place.problem(f"the rule name {rule.name!r} was there before, at {first.file}:{first.line}")
-                )
+        for _, node in self.files:
+            for entry in (node.entries or {}).get("rules", node).items or ():
+                name = (entry.entries or {}).get("name")
+                if name is None or name.text is None:
+                    continue
+                first = places.setdefault(name.text, name.place)
+                if first is not name.place:
+                    said = f"the rule name {name.text!r} was there before, at {first.file}:{first.line}"
+                    self.problems.append(name.problem(said))
 
     def _case(self, node: Node) -> Case | None:
         form = build(node, Form, self.problems)

@@ -89,12 +89,15 @@ class Limits:
     recipients: Count = 100  # RFC 5321 4.5.3.1.8; postfix smtpd_recipient_limit is 1000
     header_bytes: Count = 256 * 1024  # postfix header_size_limit is 102400 for one field
     header_fields: Count = 1000
+    command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
     connections: Count = 500  # in all
     connections_per_ip: Count = 20
-    errors: Count = 20  # postfix smtpd_hard_error_limit
+    errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
+    idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
     messages_per_connection: Count = 100
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
+    handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
     data_seconds: Seconds = 1800.0
     bytes_in_flight: Count = 1024 * MIB  # over all connections; when it is spent, sockets are not read
@@ -125,18 +128,14 @@ class Settings:
     listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)
     hostname: str = "localhost"  # our name in the greeting, in Received and, unless set apart, as authserv-id
     authserv_id: str = ""
-    domains: tuple[Domain, ...] = (
-        "example.com",
-    )  # we take mail for these: `d` for the domain, `.d` for its subdomains
-    rules: Path = Path("rules")
+    domains: tuple[Domain, ...] = ("example.com",)  # ours: `d` for the domain, `.d` for its subdomains
+    rules: Path | None = None  # a directory of rule files, or one file; the shipped rule set when not set
     cloud: Literal["local", "aws"] = "local"
     data_dir: Path = Path("data")  # DATA of design 7: buckets, keys, functions, topics, and the ledger
     account: str = "000000000000"
     region: str = "us-east-1"
     endpoint_url: str | None = None  # for every AWS service; boto3's own AWS_ENDPOINT_URL_<SERVICE> work too
-    functions: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # cloud: local, the command of each Lambda function
+    functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # cloud: local, the command of each function
     secret: str = ""  # the installation secret behind message ids; made in `data_dir` when empty
     resolver: str = ""  # IP[:PORT] of the DNS resolver; the system's when empty
     clamd: str = ""  # unix:/path or tcp:HOST:PORT; without it the virus verdict is DISABLED
@@ -200,7 +199,7 @@ def _read(file: Path, problems: list[Problem]) -> Node | None:
 
 def _beside(node: Node, wanted: Any, directory: Path) -> Node:
     """The same value, with the paths in it relative to a directory."""
-    if wanted is Path and node.text is not None:
+    if Path in (wanted, *typing.get_args(wanted)) and node.text is not None:
         return replace(node, text=str(directory / node.text))
     kinds = _hints(wanted)
     if not kinds or node.entries is None:

@@ -8,9 +8,10 @@ The rule set in force at MAIL FROM is the one used to the end. Look-ups about th
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
+from inbound import mime
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, examine
 from inbound.gate import Gate
@@ -109,7 +110,7 @@ class Transaction:
         )
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan)
-        decision = decide(self._ruleset, mail, verdicts)
+        decision = decide(self._ruleset, mail, verdicts, parts=attachments)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
         self._note(
@@ -152,6 +153,11 @@ def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> t
     return ahead.refusal, ahead.answers
 
 
+def attachments(mail: Mail) -> Sequence[mime.Part]:
+    """The parts of the message, for rules that ask about attachments."""
+    return mime.parts(mail).parts
+
+
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """The same path without side effects: what is found, which rules are met, what would run and be answered.
 
@@ -164,7 +170,7 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     if admitted:
         mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
     verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
-    decision = decide(ruleset, mail, verdicts)
+    decision = decide(ruleset, mail, verdicts, parts=attachments)
     decided = {walk.recipient: walk for walk in decision.walks}
     walks = tuple(
         Walk(recipient=who, traces=(), actions=(), reply=refusal) if refusal else decided[who]

@@ -22,7 +22,7 @@ class Status(StrEnum):
 SpfResult = Literal["pass", "fail", "softfail", "neutral", "none", "permerror", "temperror"]
 DkimResult = Literal["pass", "fail", "policy", "neutral", "none", "permerror", "temperror"]
 DmarcResult = Literal["pass", "fail", "none", "permerror", "temperror"]
-IprevResult = Literal["pass", "fail", "permerror", "temperror"]
+IprevResult = Literal["pass", "fail", "permerror", "temperror", "none"]  # none: not looked up
 ArcResult = Literal["pass", "fail", "none", "temperror"]
 
 

@@ -20,6 +20,7 @@ from inbound.offload import offload
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
 from inbound.stages.signatures import (
+    BIG,
     Hashes,
     Key,
     Rejected,
@@ -34,7 +35,6 @@ from inbound.verdicts import DkimResult, DkimSignature, DkimVerdict, Status
 
 SIGNATURES = 10  # examined; OpenDKIM's MaximumSignaturesToVerify is 3, Google's gateways take 5 to 10
 KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves more than one undefined
-BIG = 256 * 1024  # octets of a message from which hashing goes to a thread
 CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 
 # Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
@@ -78,7 +78,9 @@ class Dkim:
         big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
         author = author_of(mail).domain
-        signatures = await asyncio.gather(*(self._with_alignment(report, author) for report in reports))
+        signatures = await asyncio.gather(
+            *(self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports))
+        )
         return _verdict(tuple(signatures))
 
     def _read(self, field: HeaderField, *, examine: bool) -> _Examined:
@@ -159,16 +161,15 @@ class Dkim:
             return replace(report, result=rejected.result, reason=rejected.reason)
         return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
 
-    async def _with_alignment(self, report: DkimSignature, author: str) -> DkimSignature:
+    async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> DkimSignature:
         """DNS trouble here leaves a signature unaligned; DMARC, which asks the same, says temperror then."""
         if not report.domain or not author:
             return report
-        if report.result == "policy" and report.domain != author and not report.key_bits:  # not examined
-            return report
         try:
-            return replace(report, aligned=await aligned(report.domain, author, self._resolver))
+            is_aligned = await aligned(report.domain, author, self._resolver) if ask else report.domain == author
         except TemporaryFailure:
-            return replace(report, aligned=report.domain == author)
+            is_aligned = False
+        return replace(report, aligned=is_aligned)
 
 
 def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:

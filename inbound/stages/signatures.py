@@ -32,6 +32,7 @@ LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,00
 LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
 SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
 LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
+BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 PIECE = 1 << 18  # octets of the body that are canonicalised at a time
 
 _DIGITS = re.compile(r"[0-9]{1,76}")

@@ -1,0 +1,373 @@
+"""The parts of a message: one pass over its octets, bounded, whatever they are.
+
+1. The walk is linear. It goes from one line that begins with `--` to the next and asks a table whether it is a delimiter
+   of any multipart that is open (RFC 2046 5.1.1); an outer one ends everything inside. Headers of a part are read once.
+   There is no recursion but into an encoded message, and that is bounded.
+2. It reads as mail readers do, not as the RFC hopes: LF ends a line too, a multipart may lack its close, MIME-Version may be
+   missing, parameters may be written in any of the ways they are (RFC 2231, RFC 2047, neither).
+3. It never raises. Where readers could see different things, or a cap is met, the message is not `readable`: `reason` says
+   why, and what was found until then is still there.
+4. Content is decoded when asked for, no more of it than asked for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from inbound import magic
+from inbound.decoding import decode, transferred
+from inbound.mail import Mail
+from inbound.parameters import LONGEST_FIELD, field_of, file_name
+
+MOST_PARTS = 1000  # SES takes 500, amavis 1500 files
+DEEPEST = 100  # postfix mime_nesting_limit
+LONGEST_BOUNDARY = 250  # RFC 2046 5.1.1 says 70; some writers exceed it
+HEADER_OCTETS = 65_536  # of one part
+HEADER_LINES = 20_000  # of all parts
+FIELD_OCTETS = 512 * 1024  # of all fields that we read, of all parts
+LIKE_DELIMITERS = 100_000  # lines that begin as an open boundary does and are none
+ENCODED_MESSAGES = 3  # messages inside base64 or quoted-printable inside such messages
+_LONGEST_PREFIX = 16  # of what open boundaries have in common: bytes.find is linear for short needles
+_LONGEST_DELIMITER = LONGEST_BOUNDARY + 256  # blanks may follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part that is not a multipart. `name` is its file name, "" if none; `names` all that readers could take for it.
+
+    `declared` is the type as written (`text/plain` if none), `type` the one that the first octets show; both lower case.
+    `within` are the multiparts and messages around it, outermost first. `size` counts octets as they stand in the message.
+    """
+
+    name: str = ""
+    names: tuple[str, ...] = ()
+    declared: str = "text/plain"
+    type: str = "text/plain"
+    charset: str = ""
+    disposition: str = ""
+    encoding: str = ""
+    within: tuple[str, ...] = ()
+    size: int = 0
+    encoded: memoryview = field(default=memoryview(b""), repr=False, compare=False)
+
+    def content(self, limit: int) -> bytes:
+        """The first `limit` octets, decoded. What is no valid encoding is decoded as far as it goes."""
+        return transferred(self.encoded, self.encoding, limit)
+
+    def text(self, limit: int) -> str:
+        """The text of the first `limit` octets, by the declared charset where it is one."""
+        return decode(self.content(limit), self.charset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts in the order of the message. `reason` says why it is not readable as MIME, "" when it is."""
+
+    parts: tuple[Part, ...]
+    reason: str = ""
+
+    @property
+    def readable(self) -> bool:
+        """Every reader sees these parts."""
+        return not self.reason
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+def parts(mail: Mail) -> Parts:
+    """The parts of a message. Linear in its size; never raises."""
+    count = _Count()
+    written = {name: [one.raw.partition(b":")[2] for one in mail.headers.all(name)] for name in _READ}
+    _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)
+    return Parts(parts=tuple(count.parts), reason=count.reason)
+
+
+def attachments(mail: Mail) -> tuple[Part, ...]:
+    """What rules call attachments: every part but nameless plain or HTML text, once under each name it could be taken for."""
+    return tuple(
+        replace(part, name=name)
+        for part in parts(mail)
+        if part.name or part.disposition == "attachment" or part.type not in (magic.TEXT, magic.HTML)
+        for name in part.names or ("",)
+    )
+
+
+_READ = ("content-type", "content-disposition", "content-transfer-encoding")
+_MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Head:
+    """What the header of an entity says."""
+
+    type: str = magic.TEXT
+    boundary: bytes = b""
+    names: tuple[str, ...] = ()
+    charset: str = ""
+    disposition: str = ""
+    encoding: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """A multipart that is open. `shadowed` is the level that its boundary meant before, `around` how much was around it."""
+
+    head: _Head
+    body: int
+    shadowed: int | None
+    around: int
+    prefix: bytes
+    met: bool = False
+
+
+@dataclass(slots=True)
+class _Count:
+    """What the walks of one message share: the parts found, and the first reason why it is not readable."""
+
+    parts: list[Part] = field(default_factory=list)
+    reason: str = ""
+    encoded_messages: int = 0
+    header_lines: int = 0
+    field_octets: int = 0
+    like_delimiters: int = 0
+
+    def unreadable(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
+class _Walk:
+    """The walk over one run of octets: the message, or a message that was encoded inside of it."""
+
+    def __init__(self, octets: bytes, count: _Count, within: tuple[str, ...] = ()) -> None:
+        self._octets = octets
+        self._count = count
+        self._open: list[_Open] = []
+        self._levels: dict[bytes, int] = {}  # a boundary, and the innermost open multipart that has it
+        self._around = list(within)
+
+    def read(self, head: _Head, at: int) -> None:
+        """Read the entity with this header, whose body begins at `at`, to the end of the octets."""
+        leaf, at = self._descend(head, at)
+        while len(self._count.parts) < MOST_PARTS:
+            start = at
+            stop, level, closes, at = self._delimiter(start)
+            if leaf:
+                self._leaf(leaf, start, stop)
+            self._close(level if closes else level + 1, stop)
+            if level < 0:
+                return
+            leaf = None
+            if not closes:
+                self._open[level].met = True
+                leaf, at = self._descend(*self._header(at))
+        self._count.unreadable(f"more than {MOST_PARTS} parts")
+
+    def _descend(self, head: _Head, at: int) -> tuple[_Head | None, int]:
+        """Go into messages and multiparts until there is a leaf; None where a multipart's preamble begins."""
+        while True:
+            message = head.type in _MESSAGES and not _is_encoded(head)
+            multipart = head.type.startswith("multipart/")
+            if multipart and not head.boundary:
+                self._count.unreadable(f"{head.type} without a boundary")
+            elif (message or multipart) and len(self._around) >= DEEPEST:
+                self._count.unreadable(f"nested deeper than {DEEPEST}")
+            elif message:
+                self._around.append(head.type)
+                head, at = self._header(at)
+                continue
+            elif multipart:
+                self._push(head, at)
+                return None, at
+            return head, at
+
+    def _push(self, head: _Head, at: int) -> None:
+        shadowed = self._levels.get(head.boundary)
+        self._levels[head.boundary] = len(self._open)
+        prefix = _common(self._open[-1].prefix if self._open else head.boundary, head.boundary)
+        self._open.append(_Open(head=head, body=at, shadowed=shadowed, around=len(self._around), prefix=prefix))
+        self._around.append(head.type)
+
+    def _close(self, level: int, stop: int) -> None:
+        """Close the multiparts from the innermost to `level`. The message that a part was ends with the part."""
+        while len(self._open) > max(level, 0):
+            one = self._open.pop()
+            if one.shadowed is None:
+                del self._levels[one.head.boundary]
+            else:
+                self._levels[one.head.boundary] = one.shadowed
+            del self._around[one.around :]
+            if not one.met:
+                self._count.unreadable(f"the boundary of a {one.head.type} never comes")
+                self._leaf(one.head, one.body, stop)
+        if self._open:
+            del self._around[self._open[-1].around + 1 :]
+
+    def _delimiter(self, at: int) -> tuple[int, int, bool, int]:
+        """The next delimiter from the line that begins at `at`.
+
+        Where the text before it ends, the level of its multipart (-1: there is none more), whether it closes it, and where
+        the line behind it begins.
+        """
+        octets = self._octets
+        begins = b"--" + self._open[-1].prefix if self._open else b""
+        line = at if octets.startswith(begins, at) else octets.find(b"\n" + begins, max(at - 1, 0)) + 1
+        while begins and (line or line == at):
+            behind = octets.find(b"\n", line) + 1 or len(octets)
+            level, closes = self._which(line, behind)
+            if level >= 0:
+                return max(_line_start(octets, line), at), level, closes, behind
+            self._count.like_delimiters += 1
+            line = octets.find(b"\n" + begins, behind - 1) + 1
+            if not line:
+                break
+            if self._count.like_delimiters > LIKE_DELIMITERS:
+                self._count.unreadable(f"more than {LIKE_DELIMITERS} lines that look like delimiters")
+                break
+        return len(octets), -1, False, len(octets)
+
+    def _which(self, line: int, behind: int) -> tuple[int, bool]:
+        """The level of the multipart that the line is a delimiter of, or -1; and whether it closes it."""
+        if behind - line > _LONGEST_DELIMITER or not self._levels:
+            return -1, False
+        text = self._octets[line + 2 : behind].rstrip(b" \t\r\n")
+        level = self._levels.get(text, -1)
+        if level < 0 and text.endswith(b"--"):
+            return self._levels.get(text[:-2].rstrip(b" \t"), -1), True
+        return level, False
+
+    def _header(self, at: int) -> tuple[_Head, int]:
+        """The header of the part that begins at `at`, and where its body begins."""
+        octets = self._octets
+        written: dict[str, list[bytes]] = {name: [] for name in _READ}
+        values: list[bytes] | None = None  # of the field that we are in, where it is one we read
+        begin, first, end = 0, at, at + HEADER_OCTETS
+        while at < len(octets):
+            behind = octets.find(b"\n", at, end) + 1
+            if not behind and len(octets) > end:
+                self._count.unreadable(f"the header of a part is longer than {HEADER_OCTETS} octets")
+                break
+            behind = behind or len(octets)
+            self._count.header_lines += 1
+            if self._count.header_lines > HEADER_LINES:
+                self._count.unreadable(f"more than {HEADER_LINES} header lines in the parts")
+                break
+            line = octets[at:behind].rstrip(b"\r\n")
+            if not line:
+                at = behind
+                break
+            if line.startswith(b"--") and self._which(at, behind)[0] >= 0:
+                break
+            if line[0] not in b" \t":
+                if values is not None:
+                    values.append(octets[begin:at])
+                name = _field_name(line, may_be_mbox=at == first)
+                if not name:
+                    values = None
+                    break  # no header field, so the body begins here, as readers see it
+                begin = at + line.index(b" " if name == "from " else b":") + 1
+                values = written.get(name)
+            at = behind
+        if values is not None:
+            values.append(octets[begin:at])
+        default = "message/rfc822" if self._around[-1:] == ["multipart/digest"] else magic.TEXT  # RFC 2046 5.1.5
+        return _head(written, default, self._count), at
+
+    def _leaf(self, head: _Head, start: int, stop: int) -> None:
+        if head.type in _MESSAGES and self._encoded_message(head, start, stop):
+            return
+        encoded = memoryview(self._octets)[start : max(start, stop)]
+        self._count.parts.append(
+            Part(
+                name=head.names[0] if head.names else "",
+                names=head.names,
+                declared=head.type,
+                type=magic.sniff(transferred(encoded, head.encoding, magic.OCTETS), head.type),
+                charset=head.charset,
+                disposition=head.disposition,
+                encoding=head.encoding,
+                within=tuple(self._around),
+                size=len(encoded),
+                encoded=encoded,
+            )
+        )
+
+    def _encoded_message(self, head: _Head, start: int, stop: int) -> bool:
+        """Walk a message that stands in base64 or quoted-printable: no writer should, readers open it (RFC 2046 5.2.1)."""
+        if not _is_encoded(head):
+            return False
+        self._count.encoded_messages += 1
+        if self._count.encoded_messages > ENCODED_MESSAGES or len(self._around) >= DEEPEST:
+            self._count.unreadable(f"more than {ENCODED_MESSAGES} encoded messages inside")
+            return False
+        octets = transferred(memoryview(self._octets)[start:stop], head.encoding, stop - start)
+        inner = _Walk(octets, self._count, (*self._around, head.type))
+        inner.read(*inner._header(0))
+        return True
+
+
+def _common(one: bytes, other: bytes) -> bytes:
+    """What both begin with, as far as it helps."""
+    alike = 0
+    while alike < min(len(one), len(other), _LONGEST_PREFIX) and one[alike] == other[alike]:
+        alike += 1
+    return one[:alike]
+
+
+def _field_name(line: bytes, *, may_be_mbox: bool) -> str:
+    """The name of the field that the line begins, lower case; `from ` for what an mbox left there; "" when it begins none."""
+    if may_be_mbox and line.startswith((b"From ", b">From ")):
+        return "from "
+    name, colon, _ = line.partition(b":")
+    name = name.rstrip(b" \t")
+    return name.lower().decode("ascii") if colon and all(32 < octet < 127 for octet in name) else ""  # noqa: PLR2004
+
+
+def _line_start(octets: bytes, line: int) -> int:
+    """Where the line end before the line begins: it belongs to the delimiter (RFC 2046 5.1.1)."""
+    before = line - 1 if line else 0
+    return before - 1 if before and octets[before - 1] == 13 else before  # noqa: PLR2004 - CR
+
+
+def _is_encoded(head: _Head) -> bool:
+    return head.encoding in ("base64", "quoted-printable")
+
+
+def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> _Head:
+    """What the fields say. The first of several counts; two that say different things make the message unreadable."""
+    count.field_octets += sum(len(value) for values in written.values() for value in values)
+    if count.field_octets > FIELD_OCTETS:
+        count.unreadable(f"more than {FIELD_OCTETS} octets of fields that describe parts")
+        return _Head(type=default)
+    for name, values in written.items():
+        if len(values) > 1 and len({value.strip() for value in values}) > 1:
+            count.unreadable(f"several {name} fields")
+        if any(len(value) > LONGEST_FIELD for value in values):
+            count.unreadable(f"a {name} field longer than {LONGEST_FIELD} octets")
+    kind, of_type = field_of(written["content-type"])
+    disposition, of_disposition = field_of(written["content-disposition"])
+    boundary = _first(of_type, "boundary").rstrip().encode("latin-1")
+    if len(boundary) > LONGEST_BOUNDARY:
+        count.unreadable(f"a boundary longer than {LONGEST_BOUNDARY} octets")
+        boundary = b""
+    names = [*of_disposition.get("filename", ()), *of_type.get("name", ())]
+    encoding, _ = field_of(written["content-transfer-encoding"])
+    return _Head(
+        type=kind if _is_type(kind) else default if not kind else magic.TEXT,  # RFC 2045 5.2
+        boundary=boundary,
+        names=tuple(dict.fromkeys(name for name in map(file_name, names) if name)),
+        charset=_first(of_type, "charset")[:64],
+        disposition=disposition,
+        encoding=encoding,
+    )
+
+
+def _is_type(kind: str) -> bool:
+    main, slash, sub = kind.partition("/")
+    return bool(slash and main and sub) and kind.isascii() and len(kind) < 128 and "/" not in sub  # noqa: PLR2004
+
+
+def _first(of: dict[str, list[str]], name: str) -> str:
+    return of.get(name, [""])[0]

@@ -1,0 +1,91 @@
+"""A MIME header field: its value, and its parameters in whichever way they are written (RFC 2045, 2231, 2047, or neither)."""
+
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+from inbound import decoding
+
+LONGEST_FIELD = 8192  # octets of one field that are read
+_SECTIONS = 100  # of one RFC 2231 parameter
+
+
+def file_name(value: str) -> str:
+    """A file name as a system would take it: one line, nothing at the end that Windows leaves out."""
+    return "".join(char for char in decoding.encoded_words(value) if char.isprintable()).strip().rstrip(". ")
+
+
+def field_of(values: list[bytes]) -> tuple[str, dict[str, list[str]]]:
+    """The value before the first semicolon, lower case, and the parameters behind it, each with all it is given as."""
+    if not values:
+        return "", {}
+    octets = b" ".join(line.strip() for line in values[0][:LONGEST_FIELD].splitlines())
+    text = decoding.decode(octets) if not octets.isascii() else octets.decode("ascii")
+    value, _, rest = text.partition(";")
+    return value.partition("(")[0].strip().lower(), _parameters(rest)
+
+
+def _parameters(text: str) -> dict[str, list[str]]:
+    """The parameters of a field: by lower-case name, RFC 2231's form first, then the plain ones in order."""
+    plain: dict[str, list[str]] = {}
+    sections: dict[str, dict[int, tuple[bool, str]]] = {}
+    for name, value in _written_parameters(text):
+        base, star, section = name.partition("*")
+        if not star:
+            plain.setdefault(base, []).append(value)
+        elif section in ("", "0", "0*"):
+            sections.setdefault(base, {}).setdefault(0, (section != "0", value))
+        elif section.rstrip("*").isdecimal() and len(section) < 4:  # noqa: PLR2004 - as _SECTIONS
+            sections.setdefault(base, {}).setdefault(int(section.rstrip("*")), (section.endswith("*"), value))
+    joined = {base: [_joined(found)] for base, found in sections.items() if 0 in found}
+    return {base: joined.get(base, []) + plain.get(base, []) for base in (*joined, *plain)}
+
+
+def _joined(found: dict[int, tuple[bool, str]]) -> str:
+    """RFC 2231 3 and 4: sections in order of their numbers, to the first that is missing; the first names the charset."""
+    octets: list[bytes] = []
+    charset = ""
+    for number in range(_SECTIONS):
+        if number not in found:
+            break
+        extended, value = found[number]
+        if extended and number == 0 and value.count("'") >= 2:  # noqa: PLR2004
+            charset, _, value = value.split("'", 2)
+        octets.append(unquote_to_bytes(value) if extended else value.encode())
+    return decoding.decode(b"".join(octets), charset)
+
+
+def _written_parameters(text: str) -> Iterator[tuple[str, str]]:
+    """Names in lower case, and values without quotes, as they stand between semicolons. Linear."""
+    at, equals = 0, -1
+    while at < len(text):
+        end = text.find(";", at)
+        end = len(text) if end < 0 else end
+        if equals < at:
+            equals = text.find("=", at)
+            if equals < 0:
+                return
+        if equals < end:
+            name = text[at:equals].strip().lower()
+            begin = equals + 1
+            while begin < end and text[begin].isspace():
+                begin += 1
+            if text.startswith('"', begin):
+                value, begin = _quoted(text, begin + 1)
+                end = text.find(";", begin)
+                end = len(text) if end < 0 else end
+            else:
+                value = text[begin:end].strip()
+            yield name, value
+        at = end + 1
+
+
+def _quoted(text: str, at: int) -> tuple[str, int]:
+    """The content of a quoted string (RFC 5322 3.2.4) whose quote is behind us, and the position behind its end."""
+    out: list[str] = []
+    while at < len(text) and text[at] != '"':
+        # Windows writers quote a path's backslashes no more than Outlook reads them: only \" and \\ are pairs.
+        if text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\"):
+            at += 1
+        out.append(text[at])
+        at += 1
+    return "".join(out), at + 1

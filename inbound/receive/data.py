@@ -1,0 +1,134 @@
+"""The content of a message as it comes in: found to its end, looked at for flaws, and kept in one piece.
+
+1. DATA ends at CRLF "." CRLF and nowhere else (RFC 5321 4.1.1.4). Any other look-alike (a bare LF or CR around the dot, a
+   NUL between them) is content, and such content is a flaw: two servers never see two different messages in one.
+2. A flawed message is read to its end without being kept and then refused with its first flaw.
+3. Octets are handled in the chunks they come in, never line by line, and kept in a `BytesIO`, which grows in place and hands
+   its content out without a copy: no step costs more than its chunk, and memory stays near the size of the message.
+"""
+
+import io
+
+from inbound.reply import Reply
+from inbound.settings import Limits
+
+END = b"\r\n.\r\n"
+BARE = Reply(550, "5.6.11", "bare CR, bare LF and NUL are not taken in a message (RFC 5321 2.3.8)")
+
+
+def too_large(limits: Limits) -> Reply:
+    """The refusal of a message over the limit, at MAIL FROM or at its end."""
+    return Reply(552, "5.3.4", f"the message is larger than {limits.message_bytes} octets")
+
+
+def line_too_long(limits: Limits) -> Reply:
+    """The refusal of a message with an overlong line."""
+    return Reply(554, "5.6.0", f"a line is longer than {limits.line_bytes} octets")
+
+
+def header_too_large(limits: Limits) -> Reply:
+    """The refusal of a message whose header block is over the limit."""
+    return Reply(552, "5.3.4", f"the header is larger than {limits.header_bytes} octets")
+
+
+def too_many_fields(limits: Limits) -> Reply:
+    """The refusal of a message with too many header fields."""
+    return Reply(554, "5.6.0", f"the header has more than {limits.header_fields} fields")
+
+
+class Content:
+    """A message without its transfer encoding (dots, chunks). `flaw` is the refusal of the first thing wrong with it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.flaw: Reply | None = None
+        self._limits = limits
+        self._kept = io.BytesIO()
+        self._line = 0  # octets of the line that is not yet ended
+
+    @property
+    def octets(self) -> int:
+        """How many are held."""
+        return self._kept.tell()
+
+    def add(self, piece: bytes) -> None:
+        """Take the next octets. A CRLF never lies across two pieces."""
+        if self.flaw:
+            return
+        line_ends = piece.count(b"\r\n")
+        if piece.count(b"\n") != line_ends or piece.count(b"\r") != line_ends or b"\0" in piece:
+            self._spoil(BARE)
+        elif self._longest_line(piece) > self._limits.line_bytes:
+            self._spoil(line_too_long(self._limits))
+        elif self.octets + len(piece) > self._limits.message_bytes:
+            self._spoil(too_large(self._limits))
+        else:
+            self._kept.write(piece)
+
+    def finish(self) -> bytes:
+        """The whole message. Look at `flaw` afterwards: with a flaw there is none."""
+        if self.flaw:
+            return b""
+        raw = self._kept.getvalue()
+        self._kept = io.BytesIO()
+        self._check_header(raw)
+        return b"" if self.flaw else raw
+
+    def _spoil(self, flaw: Reply) -> None:
+        self.flaw = flaw
+        self._kept = io.BytesIO()
+
+    def _longest_line(self, piece: bytes) -> int:
+        first = piece.find(b"\r\n")
+        if first < 0:
+            self._line += len(piece)
+            return self._line
+        longest = self._line + first
+        self._line = len(piece) - piece.rfind(b"\r\n") - 2
+        if len(piece) > self._limits.line_bytes:
+            longest = max(longest, *map(len, piece[first + 2 :].split(b"\r\n")))
+        return max(longest, self._line)
+
+    def _check_header(self, raw: bytes) -> None:
+        limit = self._limits.header_bytes
+        end = 0 if raw.startswith(b"\r\n") else raw.find(b"\r\n\r\n", 0, limit + 4)
+        if end < 0:
+            end = len(raw)
+        if end > limit:
+            self._spoil(header_too_large(self._limits))
+            return
+        block = raw[:end]
+        folds = block.count(b"\r\n ") + block.count(b"\r\n\t")
+        if block.count(b"\r\n") - folds >= self._limits.header_fields + (end == len(raw)):
+            self._spoil(too_many_fields(self._limits))
+
+
+class DotStuffed:
+    """The content behind DATA: dots at the beginning of lines are doubled, a line with one dot alone is the end."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        # DATA's own CRLF counts as the one before the first line: "." CRLF right away is an empty message.
+        self._carry = END[:2]
+        self._first = True
+
+    def feed(self, chunk: bytes) -> bytes | None:
+        """Take a chunk. Returns what lies behind the end of data, or None while there is no end."""
+        window = self._carry + chunk
+        end = window.find(END)
+        if end >= 0:
+            self._pass_on(window[: end + 2])
+            return window[end + len(END) :]
+        # What could be the beginning of the end waits for the next chunk; so no CRLF "." is ever cut in two.
+        kept_back = next((n for n in (4, 3, 2, 1) if window.endswith(END[:n])), 0)
+        self._carry = END[:kept_back]
+        self._pass_on(window[: len(window) - kept_back])
+        return None
+
+    def _pass_on(self, piece: bytes) -> None:
+        if not piece or self._content.flaw:
+            return
+        piece = piece.replace(b"\r\n.", b"\r\n")  # RFC 5321 4.5.2
+        if self._first:
+            piece = piece[2:]
+            self._first = False
+        self._content.add(piece)

@@ -1,0 +1,144 @@
+"""The server: where it listens, and how it stops."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from inbound.errors import ConfigurationError, Problem
+from inbound.receive import Door
+from inbound.receive.census import Census
+from inbound.receive.house import House
+from inbound.receive.inflow import Budget
+from inbound.receive.memory import keep_large_blocks_apart
+from inbound.receive.session import Session
+from inbound.receive.tls import Certificate
+from inbound.settings import Limits, Listener, Tls
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+
+
+class Edge:
+    """An SMTP server in front of a door. Raises ConfigurationError for a bad certificate, network or address."""
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        hostname: str,
+        limits: Limits | None = None,
+        tls: Tls | None = None,
+        proxy_from: Sequence[str] = (),
+    ) -> None:
+        keep_large_blocks_apart()
+        limits = limits or Limits()
+        self._house = House(
+            door=door,
+            hostname=hostname,
+            limits=limits,
+            certificate=Certificate(tls) if tls else None,
+            proxy_from=_networks(proxy_from),
+            census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
+            budget=Budget(limits.bytes_in_flight),
+        )
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._house.census.connections
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Octets of messages that are coming in or being worked on."""
+        return self._house.budget.in_flight
+
+    async def start(self, listeners: Sequence[str | Listener]) -> list[str]:
+        """Listen. Returns the addresses bound, `HOST:PORT` or `[HOST]:PORT`, in that order. Raises ConfigurationError."""
+        bound: list[str] = []
+        try:
+            for listener in listeners:
+                where = Listener(address=listener) if isinstance(listener, str) else listener
+                bound += await self._listen(where)
+        except BaseException:
+            await self.stop(0)
+            raise
+        return bound
+
+    async def _listen(self, listener: Listener) -> list[str]:
+        host, port = host_and_port(listener.address)
+        loop = asyncio.get_running_loop()
+
+        def session() -> Session:
+            return Session(self._house, behind_proxy=listener.proxy, loop=loop)
+
+        try:
+            server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise _problem(f"cannot listen on {listener.address}: {reason}") from error
+        self._servers.append(server)
+        return [_address(sock) for sock in server.sockets]
+
+    async def stop(self, grace: float) -> None:
+        """Take no more connections, finish the messages in flight within `grace` seconds, say 421 to the rest."""
+        for server in self._servers:
+            server.close()
+        sessions = tuple(self._house.sessions)
+        for session in sessions:
+            session.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(session.finished() for session in sessions))
+                while self._house.at_work:
+                    await asyncio.wait(self._house.at_work)
+        for session in tuple(self._house.sessions):
+            session.abort()
+        for work in tuple(self._house.at_work):
+            log.error("a message is given up, its sender still has it: %s", work.get_name())
+            work.cancel()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+
+def host_and_port(address: str) -> tuple[str | None, int]:
+    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address of both kinds.
+
+    Raises ConfigurationError.
+    """
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise _problem(f"{address!r}: an IPv6 address is written [ADDRESS]:PORT")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65_535:  # noqa: PLR2004
+        raise _problem(f"{address!r} is not HOST:PORT")
+    return host or None, int(port)
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
+    networks: list[IPv4Network | IPv6Network] = []
+    problems: list[Problem] = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text, strict=False))
+        except ValueError as error:
+            problems.append(Problem(file="proxy_from", line=0, column=0, message=str(error)))
+    if problems:
+        raise ConfigurationError(problems)
+    return networks
+
+
+def _problem(message: str) -> ConfigurationError:
+    return ConfigurationError([Problem(file="listen", line=0, column=0, message=message)])

@@ -1,0 +1,265 @@
+"""What has come from a client and was not read yet: bounded, and never waited for without a deadline.
+
+1. The socket is not read while `HIGH_WATER` octets lie here, so a client cannot make us hold more than that and one read.
+2. A deadline runs only while somebody waits for octets. Nothing ticks while a message is being worked on.
+3. When the connection is lost, what was not read is forgotten: its sender will never see a reply to it.
+"""
+
+import asyncio
+from collections import deque
+from typing import cast
+
+HIGH_WATER = 128 * 1024  # octets
+
+
+class GoneError(Exception):
+    """The client has closed its side, and everything it sent has been read."""
+
+
+class SilentError(Exception):
+    """The client did not send within the time it has."""
+
+
+class CrowdedError(Exception):
+    """There was no room for the message within the time it could wait."""
+
+
+class StoppingError(Exception):
+    """The server is stopping; who waits for a command is told to."""
+
+
+class OverlongError(Exception):
+    """A command line beyond the limit. It has been read to its end and dropped."""
+
+
+class Inflow:
+    """The octets of one connection, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._held = bytearray()
+        self._transport: asyncio.ReadTransport | None = None
+        self._paused = False
+        self._ended = False
+        self._stopping = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Something has come that nobody has read."""
+        return bool(self._held)
+
+    @property
+    def has_line(self) -> bool:
+        """A whole line is there: the next `line` will not wait."""
+        return b"\n" in self._held
+
+    def attach(self, transport: asyncio.BaseTransport | None) -> None:
+        """Say whose reading is to be paused: at the start, and when TLS has begun; nobody's while it begins."""
+        self._transport = cast("asyncio.ReadTransport | None", transport)
+        self._paused = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what the socket gave."""
+        self._held += data
+        if len(self._held) > HIGH_WATER and not self._paused and self._transport:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def end(self) -> None:
+        """The client will send nothing more. What is held can still be read."""
+        self._ended = True
+        self._wake()
+
+    def lose(self) -> None:
+        """The connection is gone, and what was not read with it."""
+        self._transport = None
+        self._held.clear()
+        self.end()
+
+    def stop(self) -> None:
+        """Let nobody wait for another command."""
+        self._stopping = True
+        self._wake()
+
+    def discard(self) -> bool:
+        """Forget what is held. True: there was something."""
+        found = bool(self._held)
+        self._held.clear()
+        self._resume()
+        return found
+
+    def unread(self, data: bytes) -> None:
+        """Give back what was read too much."""
+        self._held[:0] = data
+
+    async def line(self, seconds: float, longest: int) -> bytes:
+        """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""
+        deadline = self._loop.time() + seconds
+        searched = 0
+        overlong = False
+        while True:
+            if self._stopping:
+                raise StoppingError
+            end = self._held.find(b"\n", searched) + 1
+            if end:
+                line = bytes(self._held[:end])
+                del self._held[:end]
+                self._resume()
+                if overlong or len(line) > longest:
+                    raise OverlongError
+                return line
+            searched = len(self._held)
+            if searched > longest:
+                overlong = True
+                searched = 0
+                self.discard()
+            await self._more(deadline - self._loop.time())
+
+    async def chunk(self, seconds: float, most: int = -1) -> bytes:
+        """All that is there, up to `most` octets; waits when there is nothing. Raises GoneError, SilentError."""
+        while not self._held:
+            await self._more(seconds)
+        if 0 <= most < len(self._held):
+            chunk = bytes(self._held[:most])
+            del self._held[:most]
+        else:
+            chunk = bytes(self._held)
+            self._held.clear()
+        self._resume()
+        return chunk
+
+    async def _more(self, seconds: float) -> None:
+        if self._ended:
+            raise GoneError
+        if seconds <= 0:
+            raise SilentError
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self._expire, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _expire(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(SilentError())
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused and self._transport and len(self._held) <= HIGH_WATER:
+            self._paused = False
+            self._transport.resume_reading()
+
+
+class ProxyReader:
+    """The three reads that aiosmtpd's PROXY header parser asks for, bounded in octets and time."""
+
+    def __init__(self, inflow: Inflow, seconds: float) -> None:
+        self._inflow = inflow
+        self._seconds = seconds
+
+    async def read(self, n: int = -1) -> bytes:
+        """Up to `n` octets."""
+        return await self._inflow.chunk(self._seconds, n)
+
+    async def readexactly(self, n: int) -> bytes:
+        """Just `n` octets."""
+        octets = b""
+        while len(octets) < n:
+            octets += await self.read(n - len(octets))
+        return octets
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """One line: a PROXY v1 header has 107 octets at most."""
+        assert separator == b"\n"  # noqa: S101 - what the parser asks for
+        return await self._inflow.line(self._seconds, 107)
+
+
+class Budget:
+    """Octets of messages in flight over all connections.
+
+    When it is spent, nobody reads on but the one that began first: so there is always one that comes to its end and
+    gives back what it held, and two messages can never wait for each other.
+    """
+
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+        self._spent = 0
+        self._holds: dict[Hold, None] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def spent(self) -> bool:
+        """There is no room for another octet."""
+        return self._spent >= self._octets
+
+    @property
+    def in_flight(self) -> int:
+        """Octets held now."""
+        return self._spent
+
+    def hold(self) -> "Hold":
+        """Begin to hold octets for one message."""
+        hold = Hold(self)
+        self._holds[hold] = None
+        return hold
+
+    def take(self, octets: int) -> None:
+        """Count octets that are held from now on; negative gives them back."""
+        self._spent += octets
+        if octets < 0:
+            self._wake()
+
+    def leave(self, hold: "Hold") -> None:
+        """The message is done with."""
+        self._holds.pop(hold, None)
+        self._wake()
+
+    def may_go_on(self, hold: "Hold") -> bool:
+        """There is room, or this message is the oldest."""
+        return not self.spent or next(iter(self._holds)) is hold
+
+    async def changed(self, seconds: float) -> None:
+        """Wait until octets were given back. Raises CrowdedError."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            raise CrowdedError from None
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Hold:
+    """What one message holds of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._octets = 0
+
+    def set(self, octets: int) -> None:
+        """Say how many octets the message holds now."""
+        self._budget.take(octets - self._octets)
+        self._octets = octets
+
+    async def room(self, seconds: float) -> None:
+        """Wait until it may hold more. Raises CrowdedError."""
+        while not self._budget.may_go_on(self):
+            await self._budget.changed(seconds)
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.set(0)
+        self._budget.leave(self)

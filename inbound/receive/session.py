@@ -1,0 +1,323 @@
+"""One SMTP session: the commands, what they need, and what comes of them (RFC 5321 4.1).
+
+1. Every reply has an enhanced status code, but for the greeting, the answers to EHLO and HELO, and 354 (RFC 2034 4).
+2. A message that has come to its end is worked on by a task of its own. No timer runs meanwhile, and that task ends by itself
+   even when the client is gone.
+3. An exception that nobody expected is logged and answered `451 4.3.0`; its text stays here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from inbound.mail import Client
+from inbound.receive import Transaction
+from inbound.receive.data import Content, DotStuffed, too_large
+from inbound.receive.house import House
+from inbound.receive.inflow import CrowdedError, GoneError, Hold, OverlongError, SilentError, StoppingError
+from inbound.receive.paths import HELO_NAME, NEEDS_SMTPUTF8, RefusedError, forward_path, reverse_path
+from inbound.receive.replies import (
+    BAD_HELO,
+    BAD_LINE,
+    BAD_VALUE,
+    BROKEN,
+    BUSY,
+    BYE,
+    CANNOT_VERIFY,
+    HELO_FIRST,
+    HELP,
+    LINE_TOO_LONG,
+    MAIL_FIRST,
+    NESTED_MAIL,
+    NO_ARGUMENT,
+    NO_RECIPIENTS,
+    NO_TLS,
+    NOT_DONE,
+    OK,
+    SENDER_OK,
+    TLS_ALREADY,
+    TOO_IDLE,
+    TOO_MANY_ERRORS,
+    TOO_MANY_MESSAGES,
+    TOO_MANY_RECIPIENTS,
+    UNKNOWN,
+    UNKNOWN_PARAMETER,
+)
+from inbound.receive.wire import LeavingError, Wire
+from inbound.reply import Reply
+
+log = logging.getLogger(__name__)
+
+MAIL_PARAMETERS = {"SIZE", "BODY", "SMTPUTF8"}
+
+
+class Session(Wire):
+    """What is said on one connection, in order."""
+
+    def __init__(self, house: House, *, behind_proxy: bool, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(house, behind_proxy=behind_proxy, loop=loop)
+        self._helo = ""
+        self._esmtp = False
+        self._transaction: Transaction | None = None
+        self._smtputf8 = False
+        self._recipients = 0
+        self._errors = 0
+        self._idle_commands = 0
+        self._messages = 0
+
+    async def greet(self) -> None:
+        """RFC 5321 4.2."""
+        if self._inflow.pending:
+            log.warning("%s spoke before the greeting", self.peer)
+        log.info("%s connected", self.peer)
+        self.send_later(f"220 {self._house.hostname} ESMTP")
+
+    async def one_command(self) -> None:
+        """Read one command and answer it."""
+        if not self._inflow.has_line:
+            await self.flush()
+        try:
+            line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
+            await self._obey(line)
+        except OverlongError:
+            self._refuse(LINE_TOO_LONG)
+        except RefusedError as refused:
+            self._refuse(refused.reply)
+        except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            await self.push(await self.handle_exception(error))
+
+    async def _obey(self, line: bytes) -> None:
+        verb, argument = _command(line)
+        if verb in _IDLE_VERBS:
+            self._idle_commands += 1
+            if self._idle_commands > self._limits.idle_commands:
+                raise LeavingError(TOO_IDLE)
+        method = self._VERBS.get(verb)
+        if method is None:
+            raise RefusedError(NOT_DONE if verb in _NOT_OFFERED else UNKNOWN)
+        await method(self, argument)
+
+    def _answer(self, reply: Reply) -> None:
+        log.debug("%s << %s", self.peer, reply)
+        self.send_later(str(reply))
+
+    def _refuse(self, reply: Reply) -> None:
+        log.info("%s refused: %s", self.peer, reply)
+        self._answer(reply)
+        self._errors += 1
+        if self._errors >= self._limits.errors:
+            raise LeavingError(TOO_MANY_ERRORS)
+
+    def _client(self) -> Client:
+        assert self._client_ip is not None  # noqa: S101 - known before the greeting
+        return Client(ip=self._client_ip, port=self._client_port, helo=self._helo, esmtp=self._esmtp, tls=self._tls)
+
+    async def smtp_HELO(self, argument: str | None) -> None:  # noqa: N802 - aiosmtpd's name for it
+        """RFC 5321 4.1.1.1."""
+        self._meet(argument, esmtp=False)
+        self.send_later(f"250 {self._house.hostname}")
+
+    async def smtp_EHLO(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.1, in one write."""
+        self._meet(argument, esmtp=True)
+        if self._inflow.pending:  # RFC 2920 3.1: EHLO is the last of a group
+            log.warning("%s went on before the answer to EHLO", self.peer)
+        lines = [
+            self._house.hostname,
+            "PIPELINING",
+            f"SIZE {self._limits.message_bytes}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+            f"LIMITS MAILMAX={self._limits.messages_per_connection} RCPTMAX={self._limits.recipients}",  # RFC 9422
+        ]
+        if self._house.certificate and not self._tls:
+            lines.append("STARTTLS")
+        self.send_later("".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}")
+
+    def _meet(self, argument: str | None, *, esmtp: bool) -> None:
+        if not argument or not HELO_NAME.fullmatch(argument):
+            raise RefusedError(BAD_HELO)
+        self._helo = argument
+        self._esmtp = esmtp
+        self._forget_transaction()
+
+    def _forget_transaction(self) -> None:
+        self._transaction = None
+        self._smtputf8 = False
+        self._recipients = 0
+
+    async def smtp_MAIL(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531)."""
+        if not self._helo:
+            raise RefusedError(HELO_FIRST)
+        if self._transaction:
+            raise RefusedError(NESTED_MAIL)
+        path = reverse_path(argument or "")
+        if path.parameters.keys() - MAIL_PARAMETERS or (path.parameters and not self._esmtp):
+            raise RefusedError(UNKNOWN_PARAMETER)
+        body = path.parameters.get("BODY", "7BIT").upper()
+        if body not in {"7BIT", "8BITMIME"} or path.parameters.get("SMTPUTF8"):
+            raise RefusedError(BAD_VALUE)
+        smtputf8 = "SMTPUTF8" in path.parameters
+        if not smtputf8 and not path.address.isascii():
+            raise RefusedError(NEEDS_SMTPUTF8)
+        if "SIZE" in path.parameters:
+            self._check_size(path.parameters["SIZE"])
+        if self._messages >= self._limits.messages_per_connection:
+            raise LeavingError(TOO_MANY_MESSAGES)
+        self._transaction = self._house.door.open(self._client(), path.address, smtputf8=smtputf8)
+        self._smtputf8 = smtputf8
+        self._answer(SENDER_OK)
+
+    def _check_size(self, value: str) -> None:
+        if not (value.isascii() and value.isdigit() and len(value) <= 20):  # noqa: PLR2004 - RFC 1870 3
+            raise RefusedError(BAD_VALUE)
+        if int(value) > self._limits.message_bytes:
+            raise RefusedError(too_large(self._limits))
+
+    async def smtp_RCPT(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.3. The transaction answers."""
+        if not self._transaction:
+            raise RefusedError(MAIL_FIRST if self._helo else HELO_FIRST)
+        path = forward_path(argument or "")
+        if path.parameters:
+            raise RefusedError(UNKNOWN_PARAMETER)
+        if not self._smtputf8 and not path.address.isascii():
+            raise RefusedError(NEEDS_SMTPUTF8)
+        if self._recipients >= self._limits.recipients:
+            self._answer(TOO_MANY_RECIPIENTS)
+            return
+        reply = await self._transaction.recipient(path.address)
+        self._recipients += reply.accepts
+        self._answer(reply)
+
+    async def smtp_DATA(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.4."""
+        if argument:
+            raise RefusedError(NO_ARGUMENT)
+        if not self._transaction:
+            raise RefusedError(MAIL_FIRST if self._helo else HELO_FIRST)
+        if not self._recipients:
+            raise RefusedError(NO_RECIPIENTS)
+        if self._house.budget.spent:
+            self._answer(BUSY)
+            return
+        await self.push("354 go on, CRLF . CRLF ends it")
+        hold = self._house.budget.hold()
+        try:
+            content = await self._receive(hold)
+            await self._hand_over(self._transaction, content)
+        finally:
+            hold.release()
+
+    async def _receive(self, hold: Hold) -> Content:
+        content = Content(self._limits)
+        data = DotStuffed(content)
+        deadline = self.loop.time() + self._limits.data_seconds
+        while True:
+            await hold.room(self._limits.data_idle_seconds)
+            left = deadline - self.loop.time()
+            if left <= 0:
+                raise SilentError
+            chunk = await self._inflow.chunk(min(left, self._limits.data_idle_seconds))
+            behind = data.feed(chunk)
+            hold.set(content.octets)
+            if behind is not None:
+                self._inflow.unread(behind)
+                return content
+
+    async def _hand_over(self, transaction: Transaction, content: Content) -> None:
+        self._forget_transaction()
+        self._messages += 1
+        self._errors = self._idle_commands = 0
+        raw = content.finish()
+        if content.flaw:
+            log.info("%s message refused: %s", self.peer, content.flaw)
+            self._answer(content.flaw)
+            return
+        work = self.loop.create_task(self._work(transaction, raw))
+        del raw
+        self._house.at_work.add(work)
+        work.add_done_callback(self._house.at_work.discard)
+        await asyncio.wait((work,))
+        self._answer(BROKEN if work.cancelled() else work.result())
+
+    async def _work(self, transaction: Transaction, raw: bytes) -> Reply:
+        """Runs to its end whatever becomes of the client."""
+        try:
+            return await transaction.message(raw)
+        except Exception:
+            log.exception("%s: a message could not be worked on", self.peer)
+            return BROKEN
+
+    async def smtp_RSET(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.5."""
+        if argument:
+            raise RefusedError(NO_ARGUMENT)
+        self._forget_transaction()
+        self._answer(OK)
+
+    async def smtp_NOOP(self, argument: str | None) -> None:  # noqa: ARG002, N802
+        """RFC 5321 4.1.1.9."""
+        self._answer(OK)
+
+    async def smtp_HELP(self, argument: str | None) -> None:  # noqa: ARG002, N802
+        """RFC 5321 4.1.1.8, telling nothing."""
+        self._answer(HELP)
+
+    async def smtp_VRFY(self, argument: str | None) -> None:  # noqa: ARG002, N802
+        """RFC 5321 7.3: who is here is nobody's business."""
+        self._answer(CANNOT_VERIFY)
+
+    async def smtp_QUIT(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 5321 4.1.1.10."""
+        if argument:
+            raise RefusedError(NO_ARGUMENT)
+        raise LeavingError(BYE)
+
+    async def smtp_STARTTLS(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 3207. What was sent in clear behind the command is dropped, and the session begins anew."""
+        if argument:
+            raise RefusedError(NO_ARGUMENT)
+        if self._tls:
+            raise RefusedError(TLS_ALREADY)
+        if not self._house.certificate:
+            raise RefusedError(NO_TLS)
+        await self.push("220 2.0.0 begin TLS")
+        await self.begin_tls()
+        self._helo = ""
+        self._forget_transaction()
+
+    _VERBS: ClassVar[dict[str, Callable[["Session", str | None], Awaitable[None]]]] = {
+        "HELO": smtp_HELO,
+        "EHLO": smtp_EHLO,
+        "MAIL": smtp_MAIL,
+        "RCPT": smtp_RCPT,
+        "DATA": smtp_DATA,
+        "RSET": smtp_RSET,
+        "NOOP": smtp_NOOP,
+        "HELP": smtp_HELP,
+        "VRFY": smtp_VRFY,
+        "QUIT": smtp_QUIT,
+        "STARTTLS": smtp_STARTTLS,
+    }
+
+
+_IDLE_VERBS = {"HELO", "EHLO", "RSET", "NOOP", "HELP", "VRFY", "EXPN"}
+_NOT_OFFERED = {"EXPN", "AUTH", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BDAT", "BURL"}
+
+
+def _command(line: bytes) -> tuple[str, str | None]:
+    """The verb in upper case and the rest of the line, None if there is none. Raises RefusedError."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RefusedError(BAD_LINE) from None
+    if not text.endswith("\r\n") or not text[:-2].rstrip(" \t").isprintable():
+        raise RefusedError(BAD_LINE)
+    verb, _, argument = text[:-2].partition(" ")
+    return verb.rstrip("\t").upper(), argument.strip(" \t") or None

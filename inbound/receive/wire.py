@@ -1,0 +1,234 @@
+"""One connection: aiosmtpd's protocol object, with reading, writing, leaving and TLS of its own.
+
+From aiosmtpd come the protocol and its life on a transport, its `envelope`, the names of its hooks (`smtp_VERB`, `push`,
+`handle_exception`) and the parser of the PROXY header. Ours is what an open MX needs beyond it:
+
+1. One task talks to the client, and nothing cancels it because of the client: who hangs up, half-closes or falls silent is
+   noticed where the next octets are waited for.
+2. Replies to pipelined commands leave in one write (RFC 2920 3.2), and no write is waited for without a deadline.
+3. Who is turned away is told why, and has time to read it.
+"""
+
+import asyncio
+import logging
+from ipaddress import ip_address
+
+from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
+from aiosmtpd.smtp import SMTP
+
+from inbound.mail import IPAddress, Tls
+from inbound.receive.census import Place, place, unmapped
+from inbound.receive.house import House
+from inbound.receive.inflow import CrowdedError, GoneError, Inflow, ProxyReader, SilentError, StoppingError
+from inbound.receive.replies import BROKEN, BYE, CROWDED, NOT_TRUSTED, SILENT, STOPPING
+from inbound.reply import Reply
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 2.0  # for a client to read why it is turned away
+
+
+class LeavingError(Exception):
+    """The session is over: `reply` is the last one."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(str(reply))
+
+
+class Wire(SMTP):
+    """One connection, from `connection_made` to the last reply. `behind_proxy`: it begins with a PROXY header."""
+
+    def __init__(self, house: House, *, behind_proxy: bool, loop: asyncio.AbstractEventLoop) -> None:
+        # aiosmtpd asks DNS for its own name, and blocks, when it is given none.
+        super().__init__(None, hostname=house.hostname, data_size_limit=house.limits.message_bytes, loop=loop)
+        self._house = house
+        self._limits = house.limits
+        self._behind_proxy = behind_proxy
+        self._inflow = Inflow(loop)
+        self._unsent: list[bytes] = []
+        self._client_ip: IPAddress | None = None
+        self._client_port = 0
+        self._place: Place | None = None
+        self._tls: Tls | None = None
+
+    async def greet(self) -> None:
+        """Say the first word."""
+        raise NotImplementedError
+
+    async def one_command(self) -> None:
+        """Read one command and answer it."""
+        raise NotImplementedError
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start talking."""
+        self._inflow.attach(transport)
+        self._house.sessions.add(self)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Octets go to our own reader: aiosmtpd's keeps a line without an end whatever its limit."""
+        self._inflow.feed(data)
+
+    def eof_received(self) -> bool:
+        """A client that has nothing more to say still gets its replies, where the transport can be half closed."""
+        self._inflow.end()
+        return self._tls is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nothing is cancelled: what is half done comes to its end."""
+        self._inflow.lose()
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """There is no timer but where octets are waited for."""
+
+    # From the server
+
+    def stop(self) -> None:
+        """Say goodbye when the message in hand, if there is one, is answered."""
+        self._inflow.stop()
+
+    async def finished(self) -> None:
+        """Wait until the client has been left."""
+        if self._handler_coroutine:
+            await asyncio.wait((self._handler_coroutine,))
+
+    def abort(self) -> None:
+        """Leave at once."""
+        if self._handler_coroutine:
+            self._handler_coroutine.cancel()
+
+    # The task that talks to the client
+
+    @property
+    def peer(self) -> str:
+        """The client for the log."""
+        return f"{self._client_ip or '?'}:{self._client_port}"
+
+    async def _handle_client(self) -> None:
+        refusal = self._house.census.arrive()
+        try:
+            if refusal:
+                await self._part(refusal)
+            else:
+                await self._converse()
+        except GoneError:
+            log.info("%s is gone", self.peer)
+        except Exception:
+            log.exception("%s: the session broke", self.peer)
+        finally:
+            self._house.census.depart()
+            if self._place:
+                self._house.census.unsettle(self._place)
+            self._house.sessions.discard(self)
+            self._writer.close()
+
+    async def _converse(self) -> None:
+        try:
+            await self._identify()
+            await self.greet()
+            while True:
+                await self.one_command()
+        except LeavingError as leaving:
+            await self._part(leaving.reply)
+        except SilentError:
+            await self._part(SILENT)
+        except CrowdedError:
+            await self._part(CROWDED)
+        except StoppingError:
+            await self._part(STOPPING)
+
+    def send_later(self, line: str) -> None:
+        """Send a line (or several, CRLF between them) with the next flush."""
+        self._unsent.append(line.encode("ascii") + b"\r\n")
+
+    async def flush(self) -> None:
+        """Send what is to be sent, in one write."""
+        if not self._unsent:
+            return
+        self._writer.write(b"".join(self._unsent))
+        self._unsent.clear()
+        try:
+            async with asyncio.timeout(self._limits.command_seconds):
+                await self._writer.drain()
+        except (TimeoutError, ConnectionError):  # a client that does not read, or is gone
+            raise GoneError from None
+
+    async def push(self, status: str | bytes) -> None:
+        """Send a line at once, with everything that was to be sent before it."""
+        self.send_later(status.decode("ascii") if isinstance(status, bytes) else status)
+        await self.flush()
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Log what nobody expected, and keep its text from the client."""
+        log.error("%s: unexpected exception", self.peer, exc_info=error)
+        return str(BROKEN)
+
+    async def _part(self, reply: Reply) -> None:
+        """Say why, and let it be read: closing with octets unread would reset the connection and lose the reply."""
+        if reply is not BYE:
+            log.info("%s is left: %s", self.peer, reply)
+        await self.push(str(reply))
+        if reply is BYE or not self._writer.can_write_eof():
+            return
+        self._writer.write_eof()
+        deadline = self.loop.time() + LINGER_SECONDS
+        try:
+            while deadline > self.loop.time():
+                await self._inflow.chunk(deadline - self.loop.time())
+        except SilentError:
+            return
+
+    # Who is it?
+
+    async def _identify(self) -> None:
+        peer = self._writer.get_extra_info("peername")
+        if not peer:  # gone before we looked
+            raise GoneError
+        self._client_ip = unmapped(ip_address(peer[0].partition("%")[0]))
+        self._client_port = peer[1]
+        if self._behind_proxy:
+            await self._take_proxy_header(self._client_ip)
+        self._place = place(self._client_ip)
+        refusal = self._house.census.settle(self._place)
+        if refusal:
+            raise LeavingError(refusal)
+
+    async def _take_proxy_header(self, proxy: IPAddress) -> None:
+        if not any(proxy in network for network in self._house.proxy_from):
+            log.warning("%s is not trusted to send a PROXY header", self.peer)
+            raise LeavingError(NOT_TRUSTED)
+        try:
+            async with asyncio.timeout(self._limits.handshake_seconds):
+                header = await get_proxy(ProxyReader(self._inflow, self._limits.handshake_seconds))
+        except TimeoutError:
+            raise GoneError from None
+        if not header.valid:
+            log.warning("%s sent no PROXY header: %s", self.peer, header.error)
+            raise GoneError
+        # LOCAL is the proxy's own health check; UNKNOWN hides the client: in both cases the proxy is who speaks.
+        if header.command == V2_CMD.LOCAL or header.src_addr is None or isinstance(header.src_addr, str | bytes):
+            return
+        self._client_ip = unmapped(header.src_addr)
+        self._client_port = header.src_port or 0
+
+    async def begin_tls(self) -> None:
+        """Go on in TLS; what was sent in clear behind the command is dropped (RFC 3207 6). Raises GoneError."""
+        assert self._house.certificate is not None  # noqa: S101 - or it was not offered
+        if self._inflow.discard():
+            log.warning("%s sent commands in clear behind STARTTLS", self.peer)
+        self._inflow.attach(None)
+        try:
+            await self._writer.start_tls(
+                self._house.certificate.context, ssl_handshake_timeout=self._limits.handshake_seconds
+            )
+        except OSError as error:  # ssl.SSLError is one
+            log.info("%s: no TLS: %s", self.peer, error)
+            raise GoneError from None
+        self.transport = self._writer.transport
+        self._inflow.attach(self.transport)
+        session = self._writer.get_extra_info("ssl_object")
+        self._tls = Tls(version=session.version(), cipher=session.cipher()[0])

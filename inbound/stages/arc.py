@@ -1,0 +1,162 @@
+"""ARC (RFC 8617): whether the chain of custody that the message brings with it holds. Evidence only; no trust follows from it.
+
+Chain validation after 5.2: the sets must be whole and in order, the newest message signature must hold for the message as it
+is, and every seal for the sets up to its own, from the newest to the oldest. dkimpy's own is the oracle in the tests.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inbound.errors import TemporaryFailure
+from inbound.mail import HeaderField, Mail
+from inbound.offload import offload
+from inbound.stages import Resolver
+from inbound.stages.signatures import (
+    BIG,
+    Hashes,
+    Rejected,
+    Signature,
+    check_key,
+    read_key,
+    read_signature,
+    tags_of,
+    verify,
+)
+from inbound.verdicts import ArcVerdict
+
+MOST_SETS = 50  # RFC 8617 4.2.1
+LONGEST_CHAIN = 256 * 1024  # octets of all ARC fields together
+
+_RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
+_INSTANCE = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([0-9]{1,3})[ \t\r\n]*;")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Set:
+    """One ARC set. `cv` is what its sealer found of the chain so far."""
+
+    results: HeaderField
+    message: HeaderField
+    seal: HeaderField
+    seal_tags: Mapping[str, str]
+
+    @property
+    def cv(self) -> str:
+        return self.seal_tags.get("cv", "").lower()
+
+
+class Arc:
+    """The stage."""
+
+    name = "arc"
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    def broken(self, reason: str) -> ArcVerdict:
+        """The check failed, not the chain."""
+        return ArcVerdict(result="temperror", reason=reason)
+
+    async def __call__(self, mail: Mail) -> ArcVerdict:
+        """Validate the chain."""
+        fields = [field for field in mail.headers.fields if field.name.lower() in (_RESULTS, _MESSAGE, _SEAL)]
+        if not fields:
+            return ArcVerdict(result="none")
+        sets: Sequence[_Set] = ()
+        try:
+            sets = _sets(fields)
+            await self._validate(mail, sets)
+        except Rejected as rejected:
+            return ArcVerdict(result="fail", sets=len(sets), reason=rejected.reason)
+        except TemporaryFailure as failure:
+            return ArcVerdict(result="temperror", sets=len(sets), reason=str(failure))
+        return ArcVerdict(result="pass", sets=len(sets))
+
+    async def _validate(self, mail: Mail, sets: Sequence[_Set]) -> None:
+        """RFC 8617 5.2, steps 2 to 6. Raises Rejected, TemporaryFailure."""
+        if sets[-1].cv == "fail":
+            raise Rejected("fail", "the newest sealer found the chain broken")
+        for instance, one in enumerate(sets, 1):
+            if one.cv != ("none" if instance == 1 else "pass"):
+                raise Rejected("fail", f"cv= of seal {instance} cannot be")
+        hashes = Hashes(mail.raw, mail.headers)
+        newest = _message_signature(sets[-1].message)
+        if len(mail.raw) > BIG:
+            await offload(_check_body, hashes, newest)
+        else:
+            _check_body(hashes, newest)
+        header = hashes.header(hashes.select(newest.signed), newest.field, newest.header_canonicalization)
+        await self._check(newest, header, f"message signature {len(sets)}")
+        for instance in range(len(sets), 0, -1):
+            seal = _seal(sets[instance - 1])
+            sealed = [field for one in sets[:instance] for field in (one.results, one.message, one.seal)][:-1]
+            await self._check(seal, hashes.header(sealed, seal.field, "relaxed"), f"seal {instance}")
+
+    async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
+        if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
+            raise Rejected("fail", f"{what}: a= names no algorithm")
+        answer = await self._resolver.query(signature.key_name, "TXT")
+        if not answer.records:
+            raise Rejected("fail", f"{what}: there is no such key")
+        try:
+            key = read_key(answer.records[0])
+            check_key(signature, key)
+            verify(signature, key, header_hash)
+        except Rejected as rejected:
+            raise Rejected("fail", f"{what}: {rejected.reason}") from None
+
+
+def _check_body(hashes: Hashes, signature: Signature) -> None:
+    if hashes.body(signature.body_canonicalization, signature.length)[0] != signature.body_hash:
+        raise Rejected("fail", "the body is not the one signed")
+
+
+def _message_signature(field: HeaderField) -> Signature:
+    tags = tags_of(field.raw.partition(b":")[2])
+    signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "h", "s"))
+    if _SEAL in signature.signed:  # RFC 8617 4.1.2
+        raise Rejected("fail", "the message signature covers a seal")
+    return signature
+
+
+def _seal(one: _Set) -> Signature:
+    if "h" in one.seal_tags:  # RFC 8617 4.1.3
+        raise Rejected("fail", "a seal has h=")
+    return read_signature(one.seal, one.seal_tags, required=("i", "a", "b", "cv", "d", "s"))
+
+
+def _sets(fields: Sequence[HeaderField]) -> list[_Set]:
+    """The sets from 1 up, none missing and each whole (RFC 8617 5.2, step 3). Raises Rejected."""
+    if sum(len(field.raw) for field in fields) > LONGEST_CHAIN:
+        raise Rejected("fail", "the chain is too long")
+    found: dict[tuple[int, str], HeaderField] = {}
+    for field in fields:
+        place = (_instance(field), field.name.lower())
+        if place in found:
+            raise Rejected("fail", f"a second {field.name} in set {place[0]}")
+        found[place] = field
+    count = max(instance for instance, _ in found)
+    if len(found) != 3 * count:  # each place is there once, so some are missing or all are
+        raise Rejected("fail", "a set is not whole")
+    return [
+        _Set(
+            results=found[instance, _RESULTS],
+            message=found[instance, _MESSAGE],
+            seal=found[instance, _SEAL],
+            seal_tags=tags_of(found[instance, _SEAL].raw.partition(b":")[2]),
+        )
+        for instance in range(1, count + 1)
+    ]
+
+
+def _instance(field: HeaderField) -> int:
+    value = field.raw.partition(b":")[2]
+    if field.name.lower() == _RESULTS:  # its i= stands first, and no tag list follows
+        match = _INSTANCE.match(value)
+        text = match[1].decode() if match else ""
+    else:
+        text = tags_of(value).get("i", "")
+    if not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= MOST_SETS:  # noqa: PLR2004
+        raise Rejected("fail", f"{field.name} is of no set")
+    return int(text)

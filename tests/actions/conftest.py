@@ -1,0 +1,5 @@
+"""The fixture of an AWS."""
+
+from tests.aws import aws
+
+__all__ = ["aws"]
