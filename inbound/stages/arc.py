@@ -86,7 +86,7 @@ class Arc:
             await offload(_check_body, hashes, newest)
         else:
             _check_body(hashes, newest)
-        header = hashes.header(hashes.select(newest.signed), newest.field, newest.header_canonicalization)
+        header = hashes.header(hashes.select(newest), newest.field, newest.header_canonicalization)
         await self._check(newest, header, f"message signature {len(sets)}")
         for instance in range(len(sets), 0, -1):
             seal = _seal(sets[instance - 1])
