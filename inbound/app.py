@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
 from inbound.actions.kinds import ACTIONS
-from inbound.clients.aws import AwsCloud
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
@@ -47,6 +46,9 @@ from inbound.verdicts import (
     Status,
     VirusVerdict,
 )
+
+if TYPE_CHECKING:
+    from inbound.clients.aws import AwsCloud
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ def rules_of(settings: Settings) -> RuleSet:
 def rules_in_force(settings: Settings) -> RuleSet:
     """The rule set of the settings, when it passes its own tests. Raises ConfigurationError."""
     loaded = rules_of(settings)
-    failed = [result.problem for result in ruletest.run(loaded) if result.problem]
+    failed = [result.problem for result in ruletest.run(loaded, settings.domains) if result.problem]
     if failed:
         raise ConfigurationError(failed)
     return loaded
@@ -156,12 +158,14 @@ def rules_in_force(settings: Settings) -> RuleSet:
 
 def warnings_of(settings: Settings, loaded: RuleSet) -> tuple[Problem, ...]:
     """What is odd about a rule set under these settings."""
-    return rulecheck.warnings(loaded, domains=settings.domains, virus_scan=bool(clamd_of(settings)))
+    return rulecheck.warnings(loaded, replace(settings, clamd=clamd_of(settings)))
 
 
-def cloud_of(settings: Settings) -> LocalCloud | AwsCloud:
+def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
     """Where buckets, keys, functions and topics are; an async context."""
     if settings.cloud == "aws":
+        from inbound.clients.aws import AwsCloud  # noqa: PLC0415 - boto3 takes long to import, and not all need it
+
         return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url)
     runner = Runner(settings.functions, account=settings.account, region=settings.region)
     return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)

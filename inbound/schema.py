@@ -217,6 +217,7 @@ def _told(error: pydantic.ValidationError, root: Node, wanted: Any) -> list[Prob
     }
     for detail in details:
         node, missing = _at(root, detail["loc"])
+        missing = missing if detail["type"].startswith("missing") else ""
         if detail["type"].endswith("_type") and node.entries is not None and any(_within(node, at) for at in chosen):
             continue  # the other branch of a union, which says it better
         if _is_unknown(detail):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.recipients import pattern
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
@@ -41,7 +42,26 @@ def _domain(text: str) -> str:
     return domain
 
 
+def _zone(text: str) -> str:
+    if not a_labels(text):
+        raise ValueError(f"{text!r} is no domain name")
+    return text
+
+
+def _return_code(text: str) -> str:
+    """An address or network of RFC 5782 2.1's 127.0.0.0/8."""
+    try:
+        within = ipaddress.IPv4Network(text).subnet_of(ipaddress.IPv4Network("127.0.0.0/8"))
+    except ValueError:
+        within = False
+    if not within:
+        raise ValueError(f"{text!r} is no return code of a DNSBL: those are addresses in 127.0.0.0/8")
+    return text
+
+
 Network = Annotated[str, AfterValidator(_network)]
+Zone = Annotated[str, AfterValidator(_zone)]
+ReturnCode = Annotated[str, AfterValidator(_return_code)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -59,8 +79,8 @@ class Tls:
 class DnsblZone:
     """One DNSBL zone (RFC 5782). `codes` says which A records count and what they mean; without it, 127.0.0.2 to 127.0.0.255."""
 
-    zone: str
-    codes: dict[str, str] = field(default_factory=dict)
+    zone: Zone
+    codes: dict[ReturnCode, str] = field(default_factory=dict)
 
 
 @keys

@@ -64,6 +64,11 @@ class Content:
         else:
             self._kept.write(piece)
 
+    def expect(self, octets: int) -> None:
+        """So many octets are to come: what cannot fit is not kept at all."""
+        if not self.flaw and self.octets + octets > self._limits.message_bytes:
+            self._spoil(too_large(self._limits))
+
     def finish(self) -> bytes:
         """The whole message. Look at `flaw` afterwards: with a flaw there is none."""
         if self.flaw:
@@ -132,3 +137,22 @@ class DotStuffed:
             piece = piece[2:]
             self._first = False
         self._content.add(piece)
+
+
+class Chunked:
+    """The content behind BDAT (RFC 3030): octets as they are, as many as the command says."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._carry = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next octets of a chunk; a CRLF may lie across two of them."""
+        window = self._carry + chunk
+        self._carry = b"\r" if window.endswith(b"\r") else b""
+        self._content.add(window.removesuffix(b"\r"))
+
+    def end(self) -> None:
+        """There are no more chunks."""
+        self._content.add(self._carry)
+        self._carry = b""

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
 from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
+from inbound.receive.memory import keep_large_blocks_apart
 from inbound.receive.session import Session
 from inbound.receive.tls import Certificate
 from inbound.settings import Limits, Listener, Tls
@@ -33,13 +35,14 @@ class Edge:
         tls: Tls | None = None,
         proxy_from: Sequence[str] = (),
     ) -> None:
+        keep_large_blocks_apart()
         limits = limits or Limits()
         self._house = House(
             door=door,
             hostname=hostname,
             limits=limits,
             certificate=Certificate(tls) if tls else None,
-            proxy_from=_networks(proxy_from),
+            proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
         )
@@ -76,8 +79,8 @@ class Edge:
 
         try:
             server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
         self._servers.append(server)
         return [_address(sock) for sock in server.sockets]
@@ -105,7 +108,10 @@ class Edge:
 
 
 def host_and_port(address: str) -> tuple[str | None, int]:
-    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address. Raises ConfigurationError."""
+    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address of both kinds.
+
+    Raises ConfigurationError.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -119,19 +125,6 @@ def host_and_port(address: str) -> tuple[str | None, int]:
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    networks: list[IPv4Network | IPv6Network] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text, strict=False))
-        except ValueError as error:
-            problems.append(Problem(file="proxy_from", line=0, column=0, message=str(error)))
-    if problems:
-        raise ConfigurationError(problems)
-    return networks
 
 
 def _problem(message: str) -> ConfigurationError:

@@ -45,9 +45,9 @@ class Inflow:
         self._waiter: asyncio.Future[None] | None = None
 
     @property
-    def pending(self) -> bool:
-        """Something has come that nobody has read."""
-        return bool(self._held)
+    def pending(self) -> int:
+        """Octets that have come and nobody has read."""
+        return len(self._held)
 
     @property
     def has_line(self) -> bool:
