@@ -254,8 +254,9 @@ def _value(text: str, kind: Any, place: Place, problems: list[Problem]) -> Node:
     """The text of a variable: as it is where a single value is wanted, as YAML where a list or a mapping is."""
     branches = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if any(_hints(branch) or typing.get_origin(branch) in (tuple, dict) for branch in branches):
-        node = parse(text, place.file, problems)
-        return node or Node(place=place, key=place)
+        node = parse(text, place.file, problems) or Node(place=place, key=place)
+        alone = node.text is not None and typing.get_origin(kind) is tuple
+        return replace(node, text=None, items=(node,)) if alone else node
     nothing = type(None) in branches and text in ("", "~", "null")
     return Node(place=place, key=place, text=None if nothing else text)
 
