@@ -98,7 +98,7 @@ def test_the_file_may_be_named_by_the_environment_or_lie_where_the_program_start
     assert load(None, {"INBOUND_CONFIG": str(tmp_path / "inbound.yaml")}).hostname == "a.example"
     monkeypatch.chdir(tmp_path)
     assert load(None, {}).hostname == "a.example"
-    assert load(None, {}).rules.parent.samefile(tmp_path)
+    assert load(None, {}).data_dir.parent.samefile(tmp_path)
 
 
 def test_every_mistake_of_the_file_is_told_at_its_place(tmp_path: Path) -> None:
