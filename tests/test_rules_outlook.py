@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,13 @@ from inbound.verdicts import BlockVerdict
 from tests.ruling import CLIENT, rules
 
 GONE = "{bounce: {smtp_reply_code: 550, status_code: 5.1.6, message: Gone}}"
+TELLING = GONE.replace("Gone}", "Gone, topic_arn: 'arn:aws:sns:us-east-1:000000000000:t'}")
+LATER = "{bounce: {smtp_reply_code: 450, status_code: 4.2.1, message: Later}}"
 GONE_REPLY = Reply(550, "5.1.6", "Gone")
 STORE = "{s3: {bucket: bucket}}"
 
 
-def ahead(ruleset: RuleSet, recipient: str = "a@example.com", **known: object) -> Outlook:
+def ahead(ruleset: RuleSet, recipient: str = "a@example.com", **known: Any) -> Outlook:
     client = replace(CLIENT, ip=ip_address(str(known.get("ip", "192.0.2.1"))))
     block = BlockVerdict(blocked=bool(known.get("blocked", False)))
     return outlook(
@@ -26,7 +29,7 @@ def ahead(ruleset: RuleSet, recipient: str = "a@example.com", **known: object) -
     )
 
 
-def refusal(tmp_path: Path, text: str, **known: object) -> Reply | None:
+def refusal(tmp_path: Path, text: str, **known: Any) -> Reply | None:
     return ahead(rules(tmp_path, f"rules:\n{text}"), **known).refusal
 
 
@@ -56,11 +59,11 @@ def rule(name: str, keys: str) -> str:
         (f"actions: [{{lambda: {{function: f}}}}, {GONE}]", None),
         (f"actions: [{GONE.replace('Gone}', 'Gone, then: continue}')}]", None),
         (
-            f"actions: [{GONE.replace('Gone}', 'Gone, topic_arn: ' + chr(39) + 'arn:aws:sns:us-east-1:000000000000:t' + chr(39) + '}')}]",
+            f"actions: [{TELLING}]",
             None,
         ),
         (
-            "actions: [{bounce: {smtp_reply_code: 450, status_code: 4.2.1, message: Later}}]",
+            f"actions: [{LATER}]",
             Reply(450, "4.2.1", "Later"),
         ),
         ("actions: [stop]", None),
