@@ -91,6 +91,7 @@ class Limits:
     header_fields: Count = 1000
     command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
+    bare_line_ends: Literal["refuse", "normalise"] = "refuse"  # a lone CR or LF; postfix smtpd_forbid_bare_newline
     connections: Count = 500  # in all
     connections_per_ip: Count = 20
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
