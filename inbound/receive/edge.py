@@ -14,6 +14,7 @@ from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
 from inbound.receive.memory import keep_large_blocks_apart
+from inbound.receive.rates import Rates
 from inbound.receive.session import Session
 from inbound.receive.tls import Certificate
 from inbound.settings import Limits, Listener, Tls
@@ -45,6 +46,7 @@ class Edge:
             proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
+            rates=Rates(limits.messages_per_minute),
         )
         self._servers: list[asyncio.Server] = []
 
