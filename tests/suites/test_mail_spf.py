@@ -18,23 +18,9 @@ from tests.stages.builders import mail_from
 SCRIPT = Path(__file__).with_name("mail_spf.pl")
 NAMES = ("a.example", "b.example", "c.example", "mx.example")
 DOMAINS = (
-    *NAMES,
-    "none.example",
-    "nx.example",
-    "broken.example",
-    "%{d}",
-    "sub.%{d}",
-    "%{l}.example",
-    "%{ir}.x.example",
-)
-DOMAINS += (
-    "%{d1r}.example",
-    "%{lr-}.example",
-    "%{S}.example",
-    "%{i}.e.example",
-    "%{v}.example",
-    "a_b.example",
-    "a.example.",
+    *(*NAMES, "none.example", "nx.example", "broken.example", "a_b.example", "a.example."),
+    *("%{d}", "sub.%{d}", "%{l}.example", "%{ir}.x.example", "%{i}.e.example"),
+    *("%{d1r}.example", "%{lr-}.example", "%{S}.example", "%{v}.example"),
 )
 ADDRESSES = ("192.0.2.1", "192.0.2.0/24", "10.0.0.0/8", "192.0.2.256", "192.0.2.1/33", "192.0.2.1/", "0.0.0.0/0")
 ADDRESSES6 = ("2001:db8::1", "2001:db8::/64", "2001:db9::", "2001:db8::g", "2001:db8::1/129")
