@@ -10,7 +10,6 @@ from checkdmarc.dmarc import DMARCRecordNotFound, query_dmarc_record
 
 from inbound.clients.dns import Resolver
 from inbound.stages.alignment import walk
-from inbound.stages.dmarc import _discovered
 from inbound.testing import DnsServer
 
 LABELS = ("bank", "giant", "mail", "a", "b", "c", "d", "e", "f", "g")
@@ -44,5 +43,5 @@ def test_checkdmarc_finds_the_same_record(seed: int) -> None:
             found = query_dmarc_record(author, resolver=theirs, ignore_unrelated_records=True)
         except DMARCRecordNotFound:
             found = {"location": "", "record": ""}
-        ours = _discovered(asyncio.run(walk(author, Resolver(server.address))))
+        ours = asyncio.run(walk(author, Resolver(server.address))).policy
     assert (found["location"], found["record"]) == ((ours.domain, ours.text) if ours else ("", ""))
