@@ -50,11 +50,20 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @keys
-class Tls:
-    """STARTTLS with this certificate chain and key (PEM files)."""
+class Certificate:
+    """A certificate chain and its key (PEM files)."""
 
     certificate: Path
     key: Path
+
+
+@keys
+class Tls:
+    """TLS with this certificate chain and key (PEM files); `more` are for clients that ask for a name of theirs (SNI)."""
+
+    certificate: Path
+    key: Path
+    more: tuple[Certificate, ...] = ()
 
 
 @keys
@@ -123,10 +132,15 @@ class Deadlines:
 
 @keys
 class Listener:
-    """One address to listen on. `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only."""
+    """One address to listen on.
+
+    `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only. `tls`: TLS from the first octet,
+    not by STARTTLS (RFC 8314 3).
+    """
 
     address: str
     proxy: bool = False
+    tls: bool = False
 
 
 @keys

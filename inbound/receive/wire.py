@@ -37,7 +37,10 @@ class LeavingError(Exception):
 
 
 class Wire(SMTP):
-    """One connection, from `connection_made` to the last reply. `behind_proxy`: it begins with a PROXY header."""
+    """One connection, from `connection_made` to the last reply.
+
+    `behind_proxy`: it begins with a PROXY header.
+    """
 
     def __init__(self, house: House, *, behind_proxy: bool, loop: asyncio.AbstractEventLoop) -> None:
         # aiosmtpd asks DNS for its own name, and blocks, when it is given none.
@@ -68,6 +71,7 @@ class Wire(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start talking."""
+        self._note_tls(transport)
         self._inflow.attach(transport)
         self._house.sessions.add(self)
         super().connection_made(transport)
@@ -221,19 +225,21 @@ class Wire(SMTP):
         self._client_port = header.src_port or 0
 
     async def begin_tls(self) -> None:
-        """Go on in TLS; what was sent in clear behind the command is dropped (RFC 3207 6). Raises GoneError."""
-        assert self._house.certificate is not None  # noqa: S101 - or it was not offered
-        if self._inflow.discard():
-            log.warning("%s sent commands in clear behind STARTTLS", self.peer)
+        """Go on in TLS. Nothing may be unread. Raises GoneError when it cannot be agreed upon."""
+        assert self._house.certificates is not None  # noqa: S101 - or it was not offered
         self._inflow.attach(None)
         try:
             await self._writer.start_tls(
-                self._house.certificate.context, ssl_handshake_timeout=self._limits.handshake_seconds
+                self._house.certificates.context, ssl_handshake_timeout=self._limits.handshake_seconds
             )
         except OSError as error:  # ssl.SSLError is one
             log.info("%s: no TLS: %s", self.peer, error)
             raise GoneError from None
         self.transport = self._writer.transport
         self._inflow.attach(self.transport)
-        session = self._writer.get_extra_info("ssl_object")
-        self._tls = Tls(version=session.version(), cipher=session.cipher()[0])
+        self._note_tls(self.transport)
+
+    def _note_tls(self, transport: asyncio.BaseTransport) -> None:
+        session = transport.get_extra_info("ssl_object")
+        if session:
+            self._tls = Tls(version=session.version(), cipher=session.cipher()[0])
