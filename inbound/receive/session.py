@@ -102,7 +102,6 @@ class Session(Wire):
         await method(self, argument)
 
     def _answer(self, reply: Reply) -> None:
-        log.debug("%s << %s", self.peer, reply)
         self.send_later(str(reply))
 
     async def _refuse(self, reply: Reply) -> None:
