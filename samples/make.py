@@ -285,7 +285,7 @@ def dns_trouble() -> str:
 
         Your mailbox is almost full. Validate your mailbox within 24 hours at
 
-            http://203.0.113.67/mailbox
+            http://mailbox.flaky.example/
 
         The mail team
         """
@@ -314,8 +314,8 @@ def newsletter_softfail() -> str:
 
             On Friday at seven the author of the first one reads in our shop.
 
-            You are receiving this because you asked for it in our shop.
-            To stop: https://mailer.example/u/8841
+            You asked for this letter in our shop. To end it:
+            https://mailer.example/u/8841
             """
         ),
         "mailer.example",
