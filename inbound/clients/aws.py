@@ -65,6 +65,14 @@ class AwsCloud:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inbound-aws")
         self._waiting = ThreadPoolExecutor(WAITING, thread_name_prefix="inbound-lambda")
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the threads once what they do is done."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -94,6 +94,19 @@ class Inflow:
         """Give back what was read too much."""
         self._held[:0] = data
 
+    async def quiet(self, seconds: float) -> bool:
+        """Wait. False as soon as something comes. Raises GoneError, StoppingError."""
+        try:
+            if not self._held and seconds > 0:
+                await self._more(seconds)
+        except SilentError:
+            return True
+        if self._stopping:
+            raise StoppingError
+        if self._ended and not self._held:
+            raise GoneError
+        return not self._held
+
     async def line(self, seconds: float, longest: int) -> bytes:
         """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""
         deadline = self._loop.time() + seconds

@@ -14,6 +14,7 @@ from typing import ClassVar
 from inbound.mail import Client
 from inbound.receive import Transaction
 from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, chunk_size, command, mail_from, rcpt_to
+from inbound.receive.conduct import Conduct
 from inbound.receive.data import Content, too_large
 from inbound.receive.house import House
 from inbound.receive.incoming import Incoming
@@ -40,10 +41,9 @@ from inbound.receive.replies import (
     NOT_DONE,
     OK,
     SENDER_OK,
+    SPOKE_FIRST,
     TLS_ALREADY,
-    TOO_IDLE,
-    TOO_MANY_ERRORS,
-    TOO_MANY_MESSAGES,
+    TOO_FAST,
     TOO_MANY_RECIPIENTS,
     UNKNOWN,
 )
@@ -65,14 +65,14 @@ class Session(Wire):
         self._chunks_failed = False  # what comes of this message can only be thrown away
         self._smtputf8 = False
         self._recipients = 0
-        self._errors = 0
-        self._idle_commands = 0
-        self._messages = 0
+        self._conduct = Conduct(house.limits)
 
     async def greet(self) -> None:
-        """RFC 5321 4.2."""
-        if self._inflow.pending:
+        """RFC 5321 4.2, to a client that waits for it if it is made to wait at all."""
+        if not await self._inflow.quiet(self._limits.greet_seconds):
             log.warning("%s spoke before the greeting", self.peer)
+            if self._limits.greet_seconds:
+                raise LeavingError(SPOKE_FIRST)
         log.info("%s connected", self.peer)
         self.send_later(f"220 {self._house.hostname} ESMTP")
 
@@ -84,9 +84,9 @@ class Session(Wire):
             line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
             await self._obey(line)
         except OverlongError:
-            self._refuse(LINE_TOO_LONG)
+            await self._refuse(LINE_TOO_LONG)
         except RefusedError as refused:
-            self._refuse(refused.reply)
+            await self._refuse(refused.reply)
         except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -95,24 +95,27 @@ class Session(Wire):
     async def _obey(self, line: bytes) -> None:
         verb, argument = command(line)
         if verb in IDLE:
-            self._idle_commands += 1
-            if self._idle_commands > self._limits.idle_commands:
-                raise LeavingError(TOO_IDLE)
+            _leave(self._conduct.idles())
         method = self._VERBS.get(verb)
         if method is None:
             raise RefusedError(NOT_DONE if verb in NOT_OFFERED else UNKNOWN)
         await method(self, argument)
 
     def _answer(self, reply: Reply) -> None:
-        log.debug("%s << %s", self.peer, reply)
         self.send_later(str(reply))
 
-    def _refuse(self, reply: Reply) -> None:
+    async def _refuse(self, reply: Reply) -> None:
         log.info("%s refused: %s", self.peer, reply)
+        farewell = self._conduct.errs(reply)
+        await self._hold_back()
         self._answer(reply)
-        self._errors += reply.refuses
-        if self._errors >= self._limits.errors:
-            raise LeavingError(TOO_MANY_ERRORS)
+        _leave(farewell)
+
+    async def _hold_back(self) -> None:
+        """An offender's reply waits, and with it whatever it wants to try next."""
+        if self._conduct.offends and self._limits.tarpit_seconds:
+            await self.flush()
+            await asyncio.sleep(self._limits.tarpit_seconds)
 
     def _client(self) -> Client:
         assert self._client_ip is not None  # noqa: S101 - known before the greeting
@@ -138,7 +141,7 @@ class Session(Wire):
             "ENHANCEDSTATUSCODES",
             f"LIMITS MAILMAX={self._limits.messages_per_connection} RCPTMAX={self._limits.recipients}",  # RFC 9422
         ]
-        if self._house.certificate and not self._tls:
+        if self._house.certificates and not self._tls:
             lines.append("STARTTLS")
         self.send_later("".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}")
 
@@ -171,8 +174,9 @@ class Session(Wire):
         sender = mail_from(argument or "", esmtp=self._esmtp)
         if sender.size > self._limits.message_bytes:
             raise RefusedError(too_large(self._limits))
-        if self._messages >= self._limits.messages_per_connection:
-            raise LeavingError(TOO_MANY_MESSAGES)
+        _leave(self._conduct.begins_message())
+        if self._place and not self._house.rates.admits(self._place):
+            raise RefusedError(TOO_FAST)
         self._chunks_failed = False
         self._transaction = self._house.door.open(self._client(), sender.address, smtputf8=sender.smtputf8)
         self._smtputf8 = sender.smtputf8
@@ -190,7 +194,11 @@ class Session(Wire):
             return
         reply = await self._transaction.recipient(address)
         self._recipients += reply.accepts
+        farewell = self._conduct.names_recipient(reply)
+        if reply.refuses:
+            await self._hold_back()
         self._answer(reply)
+        _leave(farewell)
 
     async def smtp_DATA(self, argument: str | None) -> None:  # noqa: N802
         """RFC 5321 4.1.1.4."""
@@ -264,14 +272,14 @@ class Session(Wire):
         self._incoming = None
         self._forget_transaction()
         try:
-            self._answer(await self._judged(transaction, incoming.content))
+            reply = await self._judged(transaction, incoming.content)
         finally:
             incoming.release()
+        self._conduct.brings_message(reply)
+        self._answer(reply)
         await self.flush()  # the next command may take its time
 
     async def _judged(self, transaction: Transaction, content: Content) -> Reply:
-        self._messages += 1
-        self._errors = self._idle_commands = 0
         raw = content.finish()
         if content.flaw:
             log.info("%s message refused: %s", self.peer, content.flaw)
@@ -323,9 +331,11 @@ class Session(Wire):
             raise RefusedError(NO_ARGUMENT)
         if self._tls:
             raise RefusedError(TLS_ALREADY)
-        if not self._house.certificate:
+        if not self._house.certificates:
             raise RefusedError(NO_TLS)
         await self.push("220 2.0.0 begin TLS")
+        if self._inflow.discard():
+            log.warning("%s sent commands in clear behind STARTTLS", self.peer)
         await self.begin_tls()
         self._helo = ""
         self._forget_transaction()
@@ -344,3 +354,8 @@ class Session(Wire):
         "QUIT": smtp_QUIT,
         "STARTTLS": smtp_STARTTLS,
     }
+
+
+def _leave(farewell: Reply | None) -> None:
+    if farewell:
+        raise LeavingError(farewell)
