@@ -379,6 +379,20 @@ def test_subdomains_are_aligned_by_the_organizational_domain() -> None:
     assert not only(judge(raw, apart)).aligned
 
 
+def test_a_pass_of_which_nobody_can_tell_whether_it_is_aligned_is_no_verdict() -> None:
+    domains = ("mail.sender.example", "sender.example")
+    zone: dict[str, Any] = {f"s1._domainkey.{domain}": {"TXT": [key_record(rsa_key())]} for domain in domains}
+    zone |= {"_dmarc.example": "SERVFAIL"}
+    verdict = judge(sign(tags={"d": "mail.sender.example"}), zone)
+    assert (verdict.status, verdict.result, verdict.reason) == (
+        Status.PROCESSING_FAILED,
+        "pass",
+        "dns servfail: _dmarc.example TXT",
+    )
+    assert judge(sign(sign(tags={"d": "mail.sender.example"})), zone).status is Status.PASS
+    assert judge(sign(tags={"d": "mail.sender.example"}).replace(b"Hello", b"Hullo"), zone).status is Status.GRAY
+
+
 @pytest.mark.parametrize("header", [b"From: a@sender.example, b@other.example\r\n", b"From: x\r\n"])
 def test_nothing_is_aligned_without_one_author_domain(header: bytes) -> None:
     raw = sign(header + b"\r\nbody\r\n", header="from")
