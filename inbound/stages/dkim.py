@@ -19,9 +19,9 @@ from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
+from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
-    Hashes,
     Key,
     Rejected,
     Signature,
@@ -180,7 +180,7 @@ def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "l= is longer than the body")
     if digest != signature.body_hash:
         raise Rejected("fail", "the body is not the one signed")
-    fields = hashes.select(signature)
+    fields = hashes.select(signature.signed, signature.field)
     verify(signature, key, hashes.header(fields, signature.field, signature.header_canonicalization))
 
 
