@@ -102,7 +102,7 @@ def test_check_for_a_person_says_the_reply_last(tmp_path: Path, dns: str) -> Non
     done = inbound(
         "check", "-", *ARGUMENTS, "--rcpt", "nobody@example.com", "--resolver", dns, cwd=tmp_path, stdin=mail()
     )
-    assert done.stdout.decode().rstrip().endswith("\n  550 5.1.1 No such recipient here")
+    assert done.stdout.decode().rstrip().endswith("\n  reply      550 5.1.1 No such recipient here")
 
 
 @pytest.mark.parametrize(
