@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
+from typing import Any
 
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
 from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
+from inbound.receive.memory import keep_large_blocks_apart
+from inbound.receive.rates import Rates
 from inbound.receive.session import Session
-from inbound.receive.tls import Certificate
+from inbound.receive.tls import Certificates
 from inbound.settings import Limits, Listener, Tls
 
 log = logging.getLogger(__name__)
@@ -33,15 +37,17 @@ class Edge:
         tls: Tls | None = None,
         proxy_from: Sequence[str] = (),
     ) -> None:
+        keep_large_blocks_apart()
         limits = limits or Limits()
         self._house = House(
             door=door,
             hostname=hostname,
             limits=limits,
-            certificate=Certificate(tls) if tls else None,
-            proxy_from=_networks(proxy_from),
+            certificates=Certificates(tls) if tls else None,
+            proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
+            rates=Rates(limits.messages_per_minute),
         )
         self._servers: list[asyncio.Server] = []
 
@@ -71,16 +77,30 @@ class Edge:
         host, port = host_and_port(listener.address)
         loop = asyncio.get_running_loop()
 
+        certificates = self._house.certificates
+        if listener.tls and not certificates:
+            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
+        if listener.tls and listener.proxy:
+            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
+        secure: dict[str, Any] = {}
+        if listener.tls and certificates:
+            secure = {"ssl": certificates.context, "ssl_handshake_timeout": self._house.limits.handshake_seconds}
+
         def session() -> Session:
             return Session(self._house, behind_proxy=listener.proxy, loop=loop)
 
         try:
-            server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True, **secure)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
         self._servers.append(server)
         return [_address(sock) for sock in server.sockets]
+
+    def reload_certificates(self) -> None:
+        """Read the certificate files again, for handshakes to come. Raises ConfigurationError; then nothing has changed."""
+        if self._house.certificates:
+            self._house.certificates.reload()
 
     async def stop(self, grace: float) -> None:
         """Take no more connections, finish the messages in flight within `grace` seconds, say 421 to the rest."""
@@ -100,12 +120,17 @@ class Edge:
             log.error("a message is given up, its sender still has it: %s", work.get_name())
             work.cancel()
         for server in self._servers:
-            await server.wait_closed()
+            with contextlib.suppress(TimeoutError):  # a handshake may still be going on
+                async with asyncio.timeout(1.0):
+                    await server.wait_closed()
         self._servers.clear()
 
 
 def host_and_port(address: str) -> tuple[str | None, int]:
-    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address. Raises ConfigurationError."""
+    """`192.0.2.1:25`, `[2001:db8::1]:25`, `mx.example.com:25`, or `:25` for every address of both kinds.
+
+    Raises ConfigurationError.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -119,19 +144,6 @@ def host_and_port(address: str) -> tuple[str | None, int]:
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    networks: list[IPv4Network | IPv6Network] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text, strict=False))
-        except ValueError as error:
-            problems.append(Problem(file="proxy_from", line=0, column=0, message=str(error)))
-    if problems:
-        raise ConfigurationError(problems)
-    return networks
 
 
 def _problem(message: str) -> ConfigurationError:

@@ -3,6 +3,7 @@
 Every pattern here is read from left to right once: no two alternatives can begin with the same character.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,8 +26,6 @@ _POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE)
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-<>-~\u0080-\U0010ffff]+))?")
 _FROM = re.compile(r"from: *", re.IGNORECASE)
 _TO = re.compile(r"to: *", re.IGNORECASE)
-
-HELO_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 SYNTAX_MAIL = Reply(501, "5.5.4", "syntax: MAIL FROM:<address> [parameters]")
 SYNTAX_RCPT = Reply(501, "5.5.4", "syntax: RCPT TO:<address> [parameters]")
@@ -83,7 +82,7 @@ def forward_path(argument: str) -> Path:
 
 def _address(text: str, refusal: Reply) -> tuple[str, str]:
     found = _PATH.match(text)
-    if not found:
+    if not found or not found.group().isprintable():  # no C1 controls, no U+2028: some take them for line ends
         raise RefusedError(refusal)
     local = found["local"]
     if len(local.encode()) > LONGEST_LOCAL_PART:
@@ -97,6 +96,7 @@ def _address(text: str, refusal: Reply) -> tuple[str, str]:
     return f"{local}@{found['domain']}", text[found.end() :]
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_domain(domain: str) -> bool:
     # A label neither begins nor ends with a hyphen (RFC 5321 4.1.2); the rest is what DNS can hold.
     return bool(a_labels(domain)) and not any(label.endswith("-") for label in domain.split("."))
