@@ -9,8 +9,9 @@ from inbound.actions.drop import Drop
 from inbound.actions.invoke import Invoke
 from inbound.actions.s3 import S3
 from inbound.actions.sns import Sns
+from inbound.actions.sqs import Sqs
 from inbound.actions.stop import Stop
 
 ACTIONS: Mapping[str, type[Action]] = {
-    action.kind: action for action in (S3, Invoke, Sns, Bounce, AddHeader, Stop, Drop)
+    action.kind: action for action in (S3, Invoke, Sns, Sqs, Bounce, AddHeader, Stop, Drop)
 }
