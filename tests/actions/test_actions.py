@@ -24,6 +24,7 @@ from inbound.actions.sns import LONGEST, REFUSED, TOO_LARGE, Sns
 from inbound.actions.sqs import TOO_LARGE as SQS_TOO_LARGE
 from inbound.actions.sqs import Sqs
 from inbound.actions.stop import Stop
+from inbound.actions.webhook import Webhook
 from inbound.clients.reasons import CONTEXT_MISMATCH, FUNCTION_ERROR, FUNCTION_MISSING, FUNCTION_TIMEOUT
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.reply import Reply
@@ -407,6 +408,10 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("sns", {"topic_arn": TOPIC, "prefix": "big"}, "", "which is missing"),
         ("sqs", {"queue_url": "tickets"}, "queue_url", "pattern"),
         ("sqs", {"queue_url": QUEUE, "content": "raw"}, "content", "'none', 'utf-8' or 'base64'"),
+        ("webhook", {"url": "http://a.example/", "secret_env": "X"}, "", "needs allow_private"),
+        ("webhook", {"url": "a.example", "secret_env": "X"}, "", "a URL is https://"),
+        ("webhook", {"url": "https://a.example/"}, "secret_env", "Field required"),
+        ("webhook", {"url": "https://a.example/", "secret_env": "X", "kms_key": "alias/x"}, "", "which is missing"),
         ("bounce", {"message": "a\nb"}, "", "printable ASCII"),
         ("bounce", {"message": "ü"}, "", "printable ASCII"),
         ("bounce", {"message": "No", "smtp_reply_code": 250, "status_code": "2.0.0"}, "", "accepts the message"),
@@ -442,12 +447,23 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         Invoke(function="f"),
         Sns(topic_arn=TOPIC),
         Sqs(queue_url=QUEUE),
+        Webhook(url="https://a.example/", secret_env="HOOK"),
         Bounce(message="No"),
         AddHeader(name="X", value="y"),
         Stop(),
         Drop(),
     ]
-    assert [it.kind for it in written] == ["s3", "lambda", "sns", "sqs", "bounce", "add_header", "stop", "drop"]
+    assert [it.kind for it in written] == [
+        "s3",
+        "lambda",
+        "sns",
+        "sqs",
+        "webhook",
+        "bounce",
+        "add_header",
+        "stop",
+        "drop",
+    ]
     assert list(ACTIONS) == [it.kind for it in written]
     for action in written:
         assert (action.on_failure in {"retry", "defer"}, action == replace(action)) == (True, True)  # type: ignore[type-var]
