@@ -106,6 +106,7 @@ class Limits:
     connections: Count = 500  # in all
     connections_per_ip: Count = 20
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
+    commands: Count = 20_000  # in one session: a hundred messages to a hundred recipients, and as many again
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
     soft_errors: Allowed = 10  # errors and refused recipients, then each reply waits; postfix smtpd_soft_error_limit
     tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time

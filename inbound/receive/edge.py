@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
 from inbound.receive.census import Census
@@ -26,7 +27,7 @@ BACKLOG = 512
 
 
 class Edge:
-    """An SMTP server in front of a door. Raises ConfigurationError for a bad certificate, network or address."""
+    """An SMTP server in front of a door. Raises ConfigurationError for a bad name, certificate, network or address."""
 
     def __init__(
         self,
@@ -39,9 +40,13 @@ class Edge:
     ) -> None:
         keep_large_blocks_apart()
         limits = limits or Limits()
+        if not a_labels(hostname):
+            raise ConfigurationError(
+                [Problem(file="hostname", line=0, column=0, message=f"{hostname!r} is not a host name")]
+            )
         self._house = House(
             door=door,
-            hostname=hostname,
+            hostname=a_labels(hostname),
             limits=limits,
             certificates=Certificates(tls) if tls else None,
             proxy_from=_networks(proxy_from),

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from inbound.mail import Client
 from inbound.receive import Transaction
-from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, chunk_size, command, mail_from, rcpt_to
+from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, WEB, chunk_size, command, mail_from, rcpt_to
 from inbound.receive.conduct import Conduct
 from inbound.receive.data import Content, too_large
 from inbound.receive.house import House
@@ -46,6 +46,7 @@ from inbound.receive.replies import (
     TOO_FAST,
     TOO_MANY_RECIPIENTS,
     UNKNOWN,
+    WRONG_PROTOCOL,
 )
 from inbound.receive.wire import LeavingError, Wire
 from inbound.reply import Reply
@@ -93,7 +94,10 @@ class Session(Wire):
             await self.push(await self.handle_exception(error))
 
     async def _obey(self, line: bytes) -> None:
+        _leave(self._conduct.says())
         verb, argument = command(line)
+        if verb in WEB:
+            raise LeavingError(WRONG_PROTOCOL)
         if verb in IDLE:
             _leave(self._conduct.idles())
         method = self._VERBS.get(verb)

@@ -129,8 +129,10 @@ class Wire(SMTP):
             await asyncio.wait((self._handler_coroutine,))
 
     def abort(self) -> None:
-        """Leave at once."""
+        """Leave at once: nothing was promised of what is still in hand."""
         if self._handler_coroutine:
+            if not self._writer.is_closing():
+                self._writer.write(f"{STOPPING}\r\n".encode("ascii"))
             self._handler_coroutine.cancel()
 
     # The task that talks to the client
@@ -206,7 +208,7 @@ class Wire(SMTP):
         if reply is not BYE:
             log.info("%s is left: %s", self.peer, reply)
         await self.push(str(reply))
-        if reply is BYE or not self._writer.can_write_eof():
+        if not self._writer.can_write_eof():
             return
         try:
             self._writer.write_eof()

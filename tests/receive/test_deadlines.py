@@ -366,15 +366,15 @@ def test_stopping_waits_for_the_message_of_a_client_that_is_gone() -> None:
 def test_when_the_grace_is_over_nothing_was_promised() -> None:
     door = Gated()
 
-    async def play() -> str:
+    async def play() -> list[str]:
         async with served(door) as server, talking(server) as talk:
             await talk.begin_data()
             talk.send(b".\r\n")
             await until(lambda: bool(door.messages))
             await server.edge.stop(0.1)
-            return await talk.line()
+            return [await talk.line(), await talk.line()]
 
-    assert run(play()) == "(closed)"
+    assert run(play()) == [STOPPING, "(closed)"]
     assert (door.finished, door.cancelled) == ([], [b""])
 
 
@@ -423,3 +423,9 @@ def test_several_addresses_are_listened_on() -> None:
         return greetings
 
     assert run(play()) == ["220 mx.test ESMTP"] * 2
+
+
+@pytest.mark.parametrize("hostname", ["", "two words", "mx.test\r\n250 ok", "-" * 70])
+def test_a_name_that_is_none_is_told(hostname: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Edge(FakeDoor(), hostname=hostname)
