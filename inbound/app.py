@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
 from inbound.actions.kinds import ACTIONS
-from inbound.clients.aws import AwsCloud
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
@@ -48,6 +47,9 @@ from inbound.verdicts import (
     VirusVerdict,
 )
 
+if TYPE_CHECKING:
+    from inbound.clients.aws import AwsCloud
+
 log = logging.getLogger(__name__)
 
 DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
@@ -80,7 +82,7 @@ class Judge:
         `now` gives seconds since the epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
-        self.resolver = Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+        self.resolver = _resolver(settings)
         self.ruleset = rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
@@ -148,7 +150,7 @@ def rules_of(settings: Settings) -> RuleSet:
 def rules_in_force(settings: Settings) -> RuleSet:
     """The rule set of the settings, when it passes its own tests. Raises ConfigurationError."""
     loaded = rules_of(settings)
-    failed = [result.problem for result in ruletest.run(loaded) if result.problem]
+    failed = [result.problem for result in ruletest.run(loaded, settings.domains) if result.problem]
     if failed:
         raise ConfigurationError(failed)
     return loaded
@@ -156,12 +158,14 @@ def rules_in_force(settings: Settings) -> RuleSet:
 
 def warnings_of(settings: Settings, loaded: RuleSet) -> tuple[Problem, ...]:
     """What is odd about a rule set under these settings."""
-    return rulecheck.warnings(loaded, domains=settings.domains, virus_scan=bool(clamd_of(settings)))
+    return rulecheck.warnings(loaded, replace(settings, clamd=clamd_of(settings)))
 
 
-def cloud_of(settings: Settings) -> LocalCloud | AwsCloud:
+def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
     """Where buckets, keys, functions and topics are; an async context."""
     if settings.cloud == "aws":
+        from inbound.clients.aws import AwsCloud  # noqa: PLC0415 - boto3 takes long to import, and not all need it
+
         return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url)
     runner = Runner(settings.functions, account=settings.account, region=settings.region)
     return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)
@@ -202,6 +206,14 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
     )
     left_out: dict[str, Any] = {name: Skipped(name, verdict) for name, verdict in SKIPPED.items() if name not in only}
     return replace(stages, **left_out)
+
+
+def _resolver(settings: Settings) -> Dns:
+    try:
+        return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+    except ValueError as error:
+        problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
+        raise ConfigurationError([problem]) from error
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -31,7 +31,7 @@ from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.journal import Journal, printable
 from inbound.receive.edge import Edge
 from inbound.record import Record
-from inbound.samples import Sample, sample_of
+from inbound.samples import Sample, sample_of, shipped
 from inbound.settings import Settings
 from inbound.testing import DnsServer
 
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("mail").setLevel(logging.WARNING)  # aiosmtpd tells every line of every session
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
@@ -148,7 +149,7 @@ async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
     async with Demo(loaded, note=journal) as demo:
         _announce(demo.app, demo.addresses)
         first = next(message for message in demo.samples if message.stem == "good")
-        print(f"\nA first message, {_shown(first)}:\n", flush=True)
+        print(f"\nA first message, {first}:\n", flush=True)
         await demo.send(first)
         host, _, port = demo.addresses[0].rpartition(":")
         print(
@@ -156,7 +157,7 @@ async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
 Send it one yourself, from another terminal:
     swaks --server {host} --port {port} --helo mx.sender.example --from pat@sender.example --to support@example.com
 or look at what would become of a message, without sending it:
-    .venv/bin/inbound check {_shown(first)}
+    .venv/bin/inbound check {first}
 What was stored is under {loaded.data_dir}/s3; a sealed object opens with
     .venv/bin/inbound get s3://BUCKET/KEY
 The names in the samples' DNS and all reserved ones are answered here, others by this machine's resolver. Ctrl-C stops it.
@@ -170,7 +171,7 @@ def _announce(app: App, addresses: Sequence[str]) -> None:
     loaded = app.settings
     rules = ", ".join(rule.name for rule in app.ruleset.rules if rule.enabled)
     log.info("listening on %s for %s", ", ".join(addresses), ", ".join(loaded.domains))
-    log.info("rules from %s: %s", loaded.rules, rules)
+    log.info("rules from %s: %s", loaded.rules or shipped("rules"), rules)
     log.info("cloud: %s%s", loaded.cloud, f" in {loaded.data_dir}" if loaded.cloud == "local" else "")
     clamd = clamd_of(loaded)
     if clamd:
@@ -199,13 +200,6 @@ async def _until_told(app: App) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload)
     await told.wait()
     log.info("stopping: messages in flight are finished first")
-
-
-def _shown(path: Path) -> str:
-    """The path as one would type it here."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -318,14 +312,15 @@ def _rules_check(options: argparse.Namespace) -> int:
     warnings = warnings_of(loaded, rules)
     for warning in warnings:
         print(warning)
-    print(f"{len(rules.rules)} rules, {len(rules.cases)} tests, {len(warnings)} warnings")
+    print(f"{len(rules.rules)} rules, {len(rules.tests)} tests, {len(warnings)} warnings")
     return WELL
 
 
 def _rules_test(options: argparse.Namespace) -> int:
-    results = ruletest.run(rules_of(_settings(options, rules=options.dir)))
+    loaded = _settings(options, rules=options.dir)
+    results = ruletest.run(rules_of(loaded), loaded.domains)
     for result in results:
-        print(f"{'ok    ' if result.passed else 'FAILED'} {result.case.form.it}")
+        print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}")
         if result.problem:
             print(f"    {result.problem}")
     failed = sum(not result.passed for result in results)

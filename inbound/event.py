@@ -209,7 +209,7 @@ def _receipt(event: Event) -> Json:
     found = event.verdicts
     receipt: Json = {
         "timestamp": timestamp(event.mail.received_at),
-        "processingTimeMillis": max(0, round((event.now - event.mail.received_at) * 1000)),
+        "processingTimeMillis": max(1, round((event.now - event.mail.received_at) * 1000)),
         "recipients": list(event.recipients),
         "spamVerdict": {"status": found.spam.status},
         "virusVerdict": {"status": found.virus.status},

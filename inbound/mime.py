@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inbound import magic
 from inbound.decoding import decode, transferred
@@ -83,6 +83,16 @@ def parts(mail: Mail) -> Parts:
     written = {name: [one.raw.partition(b":")[2] for one in mail.headers.all(name)] for name in _READ}
     _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)
     return Parts(parts=tuple(count.parts), reason=count.reason)
+
+
+def attachments(mail: Mail) -> tuple[Part, ...]:
+    """What rules call attachments: every part but nameless plain or HTML text, once under each name it could be taken for."""
+    return tuple(
+        replace(part, name=name)
+        for part in parts(mail)
+        if part.name or part.disposition == "attachment" or part.type not in (magic.TEXT, magic.HTML)
+        for name in part.names or ("",)
+    )
 
 
 _READ = ("content-type", "content-disposition", "content-transfer-encoding")

@@ -141,7 +141,8 @@ class Record:
         for walk in self.walks:
             for trace in walk.traces:
                 met = {True: "met", False: "not met", None: "UNDECIDED"}[trace.met]
-                lines.append(f"  {walk.recipient}: rule {trace.name} {met}{_because(trace.why)}")
+                about = f"rule {trace.name} {met}: " if trace.name else ""
+                lines.append(f"  {walk.recipient}: {about}{trace.why}")
             lines.append(f"  {walk.recipient}: {', '.join(walk.actions) or 'no action'} -> {walk.reply}")
         for ran in self.ran:
             detail = " ".join(f"{name}={value}" for name, value in ran.detail.items())

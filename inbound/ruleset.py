@@ -73,12 +73,14 @@ def load(path: Path, kinds: Mapping[str, type[Action]]) -> RuleSet:
     loading = _Loading(kinds=kinds)
     for file in _files(path, loading.problems):
         loading.read(file)
-    ruleset = loading.ruleset()
-    if not ruleset.rules and not loading.problems:
-        loading.problems.append(Place(file=str(path)).problem("there are no rules, so no mail would be taken"))
-    if loading.problems:
-        raise ConfigurationError(sorted(loading.problems, key=lambda one: (one.file, one.line, one.column)))
-    return ruleset
+    return loading.ruleset(path)
+
+
+def loaded(text: str, kinds: Mapping[str, type[Action]], file: str = "rules.yaml") -> RuleSet:
+    """The same of the text of one file, whose lists are relative to where `file` would be."""
+    loading = _Loading(kinds=kinds)
+    loading.take(Path(file), text)
+    return loading.ruleset(Path(file))
 
 
 def _files(path: Path, problems: list[Problem]) -> list[Path]:
@@ -106,7 +108,7 @@ class _Loading:
     digest: Any = field(default_factory=hashlib.sha256)
 
     def read(self, path: Path) -> None:
-        """Read a file as far as its YAML."""
+        """Read a file."""
         try:
             octets = path.read_bytes()
             text = octets.decode("utf-8-sig")
@@ -118,6 +120,11 @@ class _Loading:
             column = error.start - (octets.rfind(b"\n", 0, error.start) + 1) + 1
             self.problems.append(Place(file=str(path), line=line, column=column).problem("is not UTF-8 text"))
             return
+        self.take(path, text)
+
+    def take(self, path: Path, text: str) -> None:
+        """Take in a file's text as far as its YAML."""
+        octets = text.encode("utf-8", "surrogatepass")
         self.digest.update(f"{path.name}\0{len(octets)}\0".encode() + octets)
         node = parse(text, str(path), self.problems)
         if node is None:
@@ -130,8 +137,16 @@ class _Loading:
                 self.problems.append(value.key.problem(unknown("key", name, _FILE_KEYS)))
         self.files.append((path, node))
 
-    def ruleset(self) -> RuleSet:
-        """Build everything that was read, all names known."""
+    def ruleset(self, path: Path) -> RuleSet:
+        """Build everything that was read, all names known. Raises ConfigurationError; `path` is where all of it lies."""
+        ruleset = self._built()
+        if not ruleset.rules and not self.problems:
+            self.problems.append(Place(file=str(path)).problem("there are no rules, so no mail would be taken"))
+        if self.problems:
+            raise ConfigurationError(sorted(self.problems, key=lambda one: (one.file, one.line, one.column)))
+        return ruleset
+
+    def _built(self) -> RuleSet:
         named = self._named_lists()
         rules: list[Rule] = []
         for path, node in self.files:
@@ -139,7 +154,7 @@ class _Loading:
                 rule = self._rule(entry, Lists(named=named, read=functools.partial(self._list, rule_file=path)), path)
                 if rule is not None:
                     rules.append(rule)
-        self._must_be_unique(rules)
+        self._must_be_unique()
         tests = tuple(
             case for _, node in self.files for entry in self._items(node, "tests") if (case := self._case(entry))
         )
@@ -279,14 +294,17 @@ class _Loading:
             return None
         return build(value, self.kinds[kind], self.problems)
 
-    def _must_be_unique(self, rules: list[Rule]) -> None:
+    def _must_be_unique(self) -> None:
         places: dict[str, Place] = {}
-        for rule in rules:
-            first = places.setdefault(rule.name, rule.place)
-            if first is not rule.place:
-                self.problems.append(
-                    rule.place.problem(f"the rule name {rule.name!r} was there before, at {first.file}:{first.line}")
-                )
+        for _, node in self.files:
+            for entry in (node.entries or {}).get("rules", node).items or ():
+                name = (entry.entries or {}).get("name")
+                if name is None or name.text is None:
+                    continue
+                first = places.setdefault(name.text, name.place)
+                if first is not name.place:
+                    said = f"the rule name {name.text!r} was there before, at {first.file}:{first.line}"
+                    self.problems.append(name.problem(said))
 
     def _case(self, node: Node) -> Case | None:
         form = build(node, Form, self.problems)

@@ -106,7 +106,7 @@ def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = ()) -> Outc
             answers.add(ahead.answers)
     if len(answers) > 1 or (at_rcpt and admitted):
         return Outcome(reply=OF_ITS_OWN, at="rcpt")
-    verdicts = _verdicts(given.verdicts, block, scan=ruleset.wants_scan(mail.rcpt_to))
+    verdicts = verdicts_of(given.verdicts, block, scan=ruleset.wants_scan(mail.rcpt_to))
     decision = decide(ruleset, mail, verdicts, parts=lambda _: given.attachments)
     met = {trace.name for walk in decision.walks for trace in walk.traces if trace.met}
     return Outcome(
@@ -180,7 +180,7 @@ def _block(given: Given) -> BlockVerdict:
     return BlockVerdict(blocked=given.blocked, listings=listings)
 
 
-def _verdicts(found: Found, block: BlockVerdict, *, scan: bool) -> Verdicts:
+def verdicts_of(found: Found, block: BlockVerdict, *, scan: bool) -> Verdicts:
     """The verdicts that the checks would have; without a scan, spam and virus are DISABLED whatever is given."""
     spam = found.spam if scan else "disabled"
     failing = found.dmarc in ("pass", "fail")

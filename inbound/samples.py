@@ -54,7 +54,8 @@ def shipped(name: str) -> Path:
     """A directory that is shipped with the package (`rules`, `samples`): in the wheel, or in the source tree."""
     here = Path(__file__).parent
     installed = here / "_shipped" / name
-    return installed if installed.is_dir() else here.parent / name
+    found = installed if installed.is_dir() else here.parent / name
+    return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found
 
 
 def sample_of(message: Path) -> Sample | None:

@@ -4,18 +4,24 @@
    AES-256-GCM over the whole message: 12-octet IV, no AAD, the 16-octet tag behind the ciphertext.
 2. Everything else that is needed to open it stands in user metadata: AWS's "V2 envelope" with wrap algorithm `kms`, which
    AWS's encryption clients read with their legacy wrapping allowed. The context is `x-amz-matdesc`, in the order given.
-3. Read are that form and `kms+context`, which the clients themselves write. CBC is not: nothing would notice a change.
+3. `commit` writes AWS's current form ("V3"), where the object commits to its key: both the cipher's key and the commitment
+   are derived from the data key (HKDF-SHA-512 under a random message id), so that no second key opens the same octets.
+4. Read are these two and "V2" with `kms+context`, which AWS's clients wrote before. CBC is not: nothing would notice a
+   change.
 """
 
 import base64
 import binascii
+import hmac
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from inbound.errors import PermanentFailure
 
@@ -23,6 +29,9 @@ IV_OCTETS = 12
 TAG_BITS = 128
 GCM = "AES/GCM/NoPadding"
 WRAPS = ("kms", "kms+context")
+COMMITTING = "115"  # ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY
+COMMITTING_WRAP = "12"  # kms+context
+ID_OCTETS = COMMITMENT_OCTETS = 28
 
 SEAL_BROKEN = "sealed object cannot be opened"
 
@@ -60,12 +69,41 @@ def seal(plaintext: bytes, data_key: bytes, wrapped: bytes, context: Mapping[str
     )
 
 
+def commit(plaintext: bytes, data_key: bytes, wrapped: bytes, context: Mapping[str, str]) -> Sealed:
+    """Seal in the committing form. `context` must say the cipher: `aws:x-amz-cek-alg` is "115"."""
+    message_id = os.urandom(ID_OCTETS)
+    key, commitment = _derived(data_key, message_id)
+    return Sealed(
+        ciphertext=AESGCM(key).encrypt(_COMMITTING_IV, plaintext, _SUITE),
+        metadata={
+            "x-amz-c": COMMITTING,
+            "x-amz-3": _base64(wrapped),
+            "x-amz-w": COMMITTING_WRAP,
+            "x-amz-t": json.dumps(dict(context), separators=(",", ":")),
+            "x-amz-d": _base64(commitment),
+            "x-amz-i": _base64(message_id),
+        },
+    )
+
+
+_SUITE = int(COMMITTING).to_bytes(2, "big")
+_COMMITTING_IV = b"\x01" * IV_OCTETS
+
+
+def _derived(data_key: bytes, message_id: bytes) -> tuple[bytes, bytes]:
+    """The cipher's key and the commitment (HKDF, RFC 5869; the message id is the salt)."""
+    extracted = hmac.digest(message_id, data_key, "sha512")
+    key = HKDFExpand(hashes.SHA512(), len(data_key), _SUITE + b"DERIVEKEY").derive(extracted)
+    return key, HKDFExpand(hashes.SHA512(), COMMITMENT_OCTETS, _SUITE + b"COMMITKEY").derive(extracted)
+
+
 def envelope(metadata: Mapping[str, str]) -> Envelope | None:
     """The envelope of a stored object; None when it is not sealed. Raises PermanentFailure on a form not known here."""
+    if "x-amz-3" in metadata:
+        return _committing_envelope(metadata)
     if "x-amz-key-v2" not in metadata:
-        for sign in ("x-amz-3", "x-amz-key"):
-            if sign in metadata:
-                raise PermanentFailure(SEAL_BROKEN, f"sealed in a format that is not read here ({sign})")
+        if "x-amz-key" in metadata:
+            raise PermanentFailure(SEAL_BROKEN, "sealed in AWS's first format, which is not read here")
         return None
     wrap, cek = metadata.get("x-amz-wrap-alg", ""), metadata.get("x-amz-cek-alg", "")
     if wrap not in WRAPS or cek != GCM or metadata.get("x-amz-tag-len") != str(TAG_BITS):
@@ -76,19 +114,35 @@ def envelope(metadata: Mapping[str, str]) -> Envelope | None:
     return Envelope(wrapped=_octets(metadata, "x-amz-key-v2"), context=context)
 
 
+def _committing_envelope(metadata: Mapping[str, str]) -> Envelope:
+    cipher, wrap = metadata.get("x-amz-c", ""), metadata.get("x-amz-w", "")
+    context = _context(metadata.get("x-amz-t", "{}"))
+    if (cipher, wrap, context.get("aws:x-amz-cek-alg")) != (COMMITTING, COMMITTING_WRAP, COMMITTING):
+        raise PermanentFailure(SEAL_BROKEN, f"wrap {wrap!r} and cipher {cipher!r} are not read here")
+    return Envelope(wrapped=_octets(metadata, "x-amz-3"), context=context)
+
+
 def unseal(ciphertext: bytes, metadata: Mapping[str, str], data_key: bytes) -> bytes:
     """The message. Raises PermanentFailure when key, IV or ciphertext do not belong together or were changed."""
-    iv = _octets(metadata, "x-amz-iv")
-    if len(iv) != IV_OCTETS:
-        raise PermanentFailure(SEAL_BROKEN, f"an IV of {len(iv)} octets")
+    key, iv, suite = _opener(metadata, data_key)
     try:
-        plaintext = AESGCM(data_key).decrypt(iv, ciphertext, None)
+        plaintext = AESGCM(key).decrypt(iv, ciphertext, suite)
     except (InvalidTag, ValueError) as error:
         raise PermanentFailure(SEAL_BROKEN, "the object was changed, or this is not its key") from error
     stated = metadata.get("x-amz-unencrypted-content-length", str(len(plaintext)))
     if stated != str(len(plaintext)):
         raise PermanentFailure(SEAL_BROKEN, f"{len(plaintext)} octets where {stated[:20]} were stated")
     return plaintext
+
+
+def _opener(metadata: Mapping[str, str], data_key: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Key, IV and AAD of the cipher. The commitment is compared first."""
+    if "x-amz-3" in metadata:
+        key, commitment = _derived(data_key, _octets(metadata, "x-amz-i", ID_OCTETS))
+        if not hmac.compare_digest(commitment, _octets(metadata, "x-amz-d", COMMITMENT_OCTETS)):
+            raise PermanentFailure(SEAL_BROKEN, "the object commits to another key")
+        return key, _COMMITTING_IV, _SUITE
+    return data_key, _octets(metadata, "x-amz-iv", IV_OCTETS), None
 
 
 def _context(text: str) -> Mapping[str, str]:
@@ -101,11 +155,14 @@ def _context(text: str) -> Mapping[str, str]:
     return context
 
 
-def _octets(metadata: Mapping[str, str], name: str) -> bytes:
+def _octets(metadata: Mapping[str, str], name: str, size: int | None = None) -> bytes:
     try:
-        return base64.b64decode(metadata.get(name, ""), validate=True)
+        octets = base64.b64decode(metadata.get(name, ""), validate=True)
     except binascii.Error as error:
         raise PermanentFailure(SEAL_BROKEN, f"{name} is not base64") from error
+    if size is not None and len(octets) != size:
+        raise PermanentFailure(SEAL_BROKEN, f"{name} has {len(octets)} octets")
+    return octets
 
 
 def _base64(octets: bytes) -> str:

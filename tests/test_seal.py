@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbound.errors import PermanentFailure
-from inbound.seal import Envelope, Sealed, envelope, seal, unseal
+from inbound.seal import Envelope, Sealed, commit, envelope, seal, unseal
 
 KEY, WRAPPED = bytes(range(32)), b"the wrapped key"
 CONTEXT = {
@@ -135,7 +135,42 @@ def test_forms_that_cannot_be_trusted_are_refused_before_kms_is_asked(name: str,
         envelope({**sealed().metadata, name: value})
 
 
-@pytest.mark.parametrize("sign", ["x-amz-3", "x-amz-key"])
-def test_a_format_that_is_not_read_is_not_taken_for_a_plain_object(sign: str) -> None:
+def test_a_format_that_is_not_read_is_not_taken_for_a_plain_object() -> None:
     with pytest.raises(PermanentFailure, match="not read here"):
-        envelope({sign: "AAAA"})
+        envelope({"x-amz-key": "AAAA"})
+
+
+COMMITTING = {**CONTEXT, "aws:x-amz-cek-alg": "115"}
+
+
+def committed() -> Sealed:
+    return commit(PLAINTEXT, KEY, WRAPPED, COMMITTING)
+
+
+@given(st.binary(max_size=2000))
+def test_what_was_sealed_in_the_committing_form_opens_again(plaintext: bytes) -> None:
+    done = commit(plaintext, KEY, WRAPPED, COMMITTING)
+    assert list(done.metadata) == ["x-amz-c", "x-amz-3", "x-amz-w", "x-amz-t", "x-amz-d", "x-amz-i"]
+    assert Envelope(wrapped=WRAPPED, context=COMMITTING) == envelope(done.metadata)
+    assert plaintext == unseal(done.ciphertext, done.metadata, KEY)
+
+
+@pytest.mark.parametrize("name", ["x-amz-d", "x-amz-i"])
+def test_an_object_opens_only_under_the_key_it_commits_to(name: str) -> None:
+    done = committed()
+    other = base64.b64encode(bytes(28)).decode()
+    with pytest.raises(PermanentFailure, match="commits to another key"):
+        unseal(done.ciphertext, {**done.metadata, name: other}, KEY)
+    with pytest.raises(PermanentFailure, match="commits to another key"):
+        unseal(done.ciphertext, done.metadata, bytes(32))
+    with pytest.raises(PermanentFailure, match="octets"):
+        unseal(done.ciphertext, {**done.metadata, name: "AAAA"}, KEY)
+    changed = bytes([done.ciphertext[0] ^ 1]) + done.ciphertext[1:]
+    with pytest.raises(PermanentFailure, match="was changed"):
+        unseal(changed, done.metadata, KEY)
+
+
+@pytest.mark.parametrize(("name", "value"), [("x-amz-c", "116"), ("x-amz-w", "02"), ("x-amz-t", "{}")])
+def test_committing_forms_that_cannot_be_trusted_are_refused_before_kms_is_asked(name: str, value: str) -> None:
+    with pytest.raises(PermanentFailure, match="not read here"):
+        envelope({**committed().metadata, name: value})

@@ -9,7 +9,7 @@ from inbound.actions.notice import RoleArn, TopicArn, announce
 from inbound.offload import offload
 from inbound.reply import Reply
 from inbound.schema import keys
-from inbound.seal import envelope, seal, unseal
+from inbound.seal import COMMITTING, commit, envelope, seal, unseal
 
 # Amazon S3 User Guide, "Bucket naming rules"; access points are named by ARN.
 BucketName = Annotated[
@@ -26,7 +26,11 @@ KeyName = Annotated[
 
 @keys
 class S3:
-    """Store the message. With `kms_key` it is sealed before it leaves this machine, in the format that SES writes."""
+    """Store the message. With `kms_key` it is sealed before it leaves this machine.
+
+    `format: ses` is what SES writes. `s3ec` is the key-committing form that AWS's encryption clients write today; to read
+    it they are given the encryption context (`aws:ses:message-id`, `aws:ses:rule-name`, `aws:ses:source-account`).
+    """
 
     kind: ClassVar[str] = "s3"
     takes: ClassVar[bool] = True
@@ -37,7 +41,7 @@ class S3:
     kms_key: KeyName | None = None
     topic_arn: TopicArn | None = None
     role_arn: RoleArn | None = None
-    format: Literal["ses"] = "ses"
+    format: Literal["ses", "s3ec"] = "ses"
     on_failure: OnFailure = "retry"
 
     @property
@@ -60,9 +64,10 @@ class S3:
         key = object_key(self.prefix, letter.mail.message_id)
         body, metadata = letter.content, {}
         if self.kms_key:
-            context = encryption_context(letter, self.kms_key)
+            context = encryption_context(letter, self.kms_key, self.format)
             data_key = await cloud.generate_data_key(self.kms_key, context, role_arn=self.role_arn)
-            sealed = await offload(seal, letter.content, data_key.plaintext, data_key.wrapped, context)
+            seals = {"ses": seal, "s3ec": commit}[self.format]
+            sealed = await offload(seals, letter.content, data_key.plaintext, data_key.wrapped, context)
             body, metadata = sealed.ciphertext, dict(sealed.metadata)
         stored = await cloud.put(self.bucket, key, body, metadata=metadata, role_arn=self.role_arn)
         action = {
@@ -81,13 +86,16 @@ def object_key(prefix: str, message_id: str) -> str:
     return f"{prefix.removesuffix('/')}/{message_id}" if prefix else message_id
 
 
-def encryption_context(letter: Letter, kms_key: str) -> dict[str, str]:
-    """What the data key is bound to, in SES's order; `kms_cmk_id` is the key as it is configured."""
+def encryption_context(letter: Letter, kms_key: str, form: Literal["ses", "s3ec"]) -> dict[str, str]:
+    """What the data key is bound to: message, rule and account in SES's order, then what the form asks for.
+
+    SES's `kms_cmk_id` is the key as it is configured.
+    """
     return {
         "aws:ses:message-id": letter.mail.message_id,
         "aws:ses:rule-name": letter.rule,
         "aws:ses:source-account": letter.account,
-        "kms_cmk_id": kms_key,
+        **({"kms_cmk_id": kms_key} if form == "ses" else {"aws:x-amz-cek-alg": COMMITTING}),
     }
 
 

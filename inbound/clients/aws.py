@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 import boto3
 from botocore import exceptions as botocore
@@ -64,10 +65,26 @@ class AwsCloud:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inbound-aws")
         self._waiting = ThreadPoolExecutor(WAITING, thread_name_prefix="inbound-lambda")
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the threads once what they do is done."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._waiting.shutdown(wait=False, cancel_futures=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
 
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None

@@ -93,8 +93,8 @@ def parse_server(text: str) -> Server:
     """`IP`, `IP:PORT` or `[IPv6]:PORT`; 53 where no port stands. Raises ValueError."""
     host, port = text.strip(), "53"
     if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":") or port
+        host, closed, rest = host[1:].partition("]")
+        port = rest.removeprefix(":") if rest else port if closed else ""
     elif host.count(":") == 1:
         host, _, port = host.partition(":")
     if not port.isdecimal() or not 0 < int(port) < 65_536:  # noqa: PLR2004

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from inbound.addresses import a_labels
@@ -49,7 +49,7 @@ class Edge:
             hostname=a_labels(hostname),
             limits=limits,
             certificates=Certificates(tls) if tls else None,
-            proxy_from=_networks(proxy_from),
+            proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
             rates=Rates(limits.messages_per_minute),
@@ -149,19 +149,6 @@ def host_and_port(address: str) -> tuple[str | None, int]:
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    networks: list[IPv4Network | IPv6Network] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text, strict=False))
-        except ValueError as error:
-            problems.append(Problem(file="proxy_from", line=0, column=0, message=str(error)))
-    if problems:
-        raise ConfigurationError(problems)
-    return networks
 
 
 def _problem(message: str) -> ConfigurationError:

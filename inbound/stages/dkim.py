@@ -78,7 +78,9 @@ class Dkim:
         big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
         author = author_of(mail).domain
-        signatures = await asyncio.gather(*(self._with_alignment(report, author) for report in reports))
+        signatures = await asyncio.gather(
+            *(self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports))
+        )
         return _verdict(tuple(signatures))
 
     def _read(self, field: HeaderField, *, examine: bool) -> _Examined:
@@ -159,16 +161,15 @@ class Dkim:
             return replace(report, result=rejected.result, reason=rejected.reason)
         return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
 
-    async def _with_alignment(self, report: DkimSignature, author: str) -> DkimSignature:
+    async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> DkimSignature:
         """DNS trouble here leaves a signature unaligned; DMARC, which asks the same, says temperror then."""
         if not report.domain or not author:
             return report
-        if report.result == "policy" and report.domain != author and not report.key_bits:  # not examined
-            return report
         try:
-            return replace(report, aligned=await aligned(report.domain, author, self._resolver))
+            is_aligned = await aligned(report.domain, author, self._resolver) if ask else report.domain == author
         except TemporaryFailure:
-            return replace(report, aligned=report.domain == author)
+            is_aligned = False
+        return replace(report, aligned=is_aligned)
 
 
 def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
@@ -178,7 +179,7 @@ def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "l= is longer than the body")
     if digest != signature.body_hash:
         raise Rejected("fail", "the body is not the one signed")
-    fields = hashes.select(signature.signed)
+    fields = hashes.select(signature)
     verify(signature, key, hashes.header(fields, signature.field, signature.header_canonicalization))
 
 

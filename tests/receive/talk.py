@@ -98,8 +98,11 @@ async def served(
     tls_first: bool = False,
     proxy_from: Sequence[str] = (),
     host: str = "127.0.0.1",
+    **more: Any,
 ) -> AsyncIterator[Served]:
-    edge = Edge(door, hostname=HOSTNAME, limits=limits or Limits(tarpit_seconds=0.0), tls=tls, proxy_from=proxy_from)
+    edge = Edge(
+        door, hostname=HOSTNAME, limits=limits or Limits(tarpit_seconds=0.0), tls=tls, proxy_from=proxy_from, **more
+    )
     (address,) = await edge.start([Listener(address=f"{host}:0", proxy=proxy, tls=tls_first)])
     try:
         yield Served(edge, host, int(address.rpartition(":")[2]))

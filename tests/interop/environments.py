@@ -1,0 +1,26 @@
+"""Other people's programs, each in an environment of its own under `.cache/`, made once from a registry by name."""
+
+import fcntl
+import hashlib
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+CACHE = Path(__file__).parents[2] / ".cache"
+
+
+def python_with(*requirements: str) -> Path:
+    """The interpreter of an environment with these requirements."""
+    name = hashlib.sha256(" ".join((sys.version, *requirements)).encode()).hexdigest()[:12]
+    home = CACHE / f"interop-{name}"
+    python = home / "bin" / "python"
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "interop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            venv.create(home, with_pip=True, clear=True)
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+            subprocess.run(install, check=True, timeout=280)
+            (home / "complete").touch()
+    return python

@@ -1,0 +1,147 @@
+import asyncio
+import base64
+import contextlib
+import re
+
+import dkim
+import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from inbound.stages.arc import Arc
+from inbound.testing import FakeResolver, Records
+from inbound.verdicts import ArcVerdict
+from tests.stages.builders import mail_from
+from tests.stages.signer import MESSAGE, canonical_field, key_record, rsa_key, sign
+
+ZONE: Records = {"s1._domainkey.list.example": {"TXT": [key_record(rsa_key())]}}
+PEM = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def seal(message: bytes, found: str) -> bytes:
+    """One more set on top, by dkimpy. `found` is the sealer's own arc= result."""
+    results = f"Authentication-Results: list.example; arc={found}; spf=pass smtp.mailfrom=sender.example\r\n".encode()
+    fields = dkim.arc_sign(
+        results + message, b"s1", b"list.example", PEM, b"list.example", include_headers=[b"from", b"subject"]
+    )
+    return b"".join(fields) + message
+
+
+def chain(sets: int) -> bytes:
+    message = MESSAGE
+    for at in range(sets):
+        message = seal(message, "pass" if at else "none")
+    return message
+
+
+def judge(raw: bytes, zone: Records = ZONE) -> ArcVerdict:
+    return asyncio.run(Arc(FakeResolver(zone))(mail_from(raw=raw)))
+
+
+def by_dkimpy(raw: bytes) -> bool:
+    with contextlib.suppress(IndexError):
+        return bool(dkim.arc_verify(raw, dnsfunc=lambda _, timeout: key_record(rsa_key()))[0] == dkim.CV_Pass)  # noqa: ARG005
+    return False
+
+
+def test_without_sets_there_is_no_chain() -> None:
+    assert judge(MESSAGE) == ArcVerdict(result="none")
+
+
+@pytest.mark.parametrize("sets", [1, 2, 3, 7])
+def test_a_chain_that_dkimpy_sealed_holds(sets: int) -> None:
+    raw = chain(sets)
+    assert judge(raw) == ArcVerdict(result="pass", sets=sets)
+    assert by_dkimpy(raw)
+
+
+CHANGES: list[tuple[str, bytes, bytes, str]] = [
+    ("the body", rb"Hello", b"Hullo", "message signature 2: the body is not the one signed"),
+    ("a signed field", rb"Subject: A", b"Subject: B", "message signature 2: the signature does not verify"),
+    (
+        "the results of the first set",
+        rb"(ARC-Authentication-Results: i=1;.*?)spf=pass",
+        rb"\1spf=fail",
+        "seal 2: the signature does not verify",
+    ),
+    ("the first seal", rb"(ARC-Seal: i=1;.*?)t=1", rb"\1t=2", "seal 2: the signature does not verify"),
+    ("the newest seal", rb"(ARC-Seal: i=2;.*?)t=1", rb"\1t=2", "seal 2: the signature does not verify"),
+    ("what the newest sealer found", rb"i=2; cv=pass", b"i=2; cv=fail", "the newest sealer found the chain broken"),
+    ("what the newest sealer found to none", rb"i=2; cv=pass", b"i=2; cv=none", "cv= of seal 2 cannot be"),
+    ("what the first sealer found", rb"i=1; cv=none", b"i=1; cv=pass", "cv= of seal 1 cannot be"),
+    ("a set's number", rb"ARC-Seal: i=2;", b"ARC-Seal: i=3;", "a set is not whole"),
+    ("a set's number to nothing", rb"ARC-Seal: i=2;", b"ARC-Seal:", "ARC-Seal is of no set"),
+    ("a set's number to a large one", rb"ARC-Seal: i=2;", b"ARC-Seal: i=51;", "ARC-Seal is of no set"),
+    ("a set's number to zero", rb"ARC-Seal: i=2;", b"ARC-Seal: i=0;", "ARC-Seal is of no set"),
+    ("a name", rb"ARC-Authentication-Results: i=2", b"X-Was: i=2", "a set is not whole"),
+    (
+        "a second result",
+        rb"ARC-Authentication-Results: i=2",
+        b"ARC-Authentication-Results: i=1; x\r\nARC-Authentication-Results: i=2",
+        "a second ARC-Authentication-Results in set 1",
+    ),
+    ("an algorithm", rb"(ARC-Seal: i=2;.*?)rsa-sha256", rb"\1rsa-sha1", "seal 2: a= names no algorithm"),
+    ("h= in a seal", rb"(ARC-Seal: i=2;)", rb"\1 h=from;", "a seal has h="),
+    (
+        "a seal among the signed fields",
+        rb"(ARC-Message-Signature: i=2;.*?h=)",
+        rb"\1arc-seal:",
+        "message signature 2: h= covers a seal",
+    ),
+    ("a selector", rb"(ARC-Message-Signature: i=2;.*?)s=s1", rb"\1s=s2", "message signature 2: there is no such key"),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES]
+)
+def test_a_chain_does_not_hold_any_more_when_somebody_changes(before: bytes, after: bytes, reason: str) -> None:
+    raw = chain(2)
+    changed = re.sub(before, after, raw, count=1, flags=re.DOTALL)
+    assert changed != raw
+    verdict = judge(changed)
+    assert (verdict.result, verdict.reason) == ("fail", reason)
+    assert not by_dkimpy(changed)
+
+
+def test_a_field_written_without_blank_before_its_number_is_of_its_set() -> None:
+    raw = chain(1)
+    respaced = raw.replace(b"ARC-Message-Signature: i=1", b"ARC-Message-Signature:i=1")
+    assert judge(respaced).result == "pass"  # relaxed canonicalisation sees no difference; dkimpy raises IndexError
+
+
+def own_set(tags: dict[str, str | None], how: tuple[str, str], header: str = "from:subject") -> bytes:
+    """A message with one set that dkimpy would not make."""
+    base = {"v": None, "i": "1", "d": "list.example"}
+    results = b"ARC-Authentication-Results: i=1; list.example; spf=pass\r\n"
+    signed = sign(MESSAGE, name="ARC-Message-Signature", tags=base | tags, canonicalization=how, header=header)
+    message_signature = signed.removesuffix(MESSAGE)
+    seal = b"ARC-Seal: i=1; cv=none; a=rsa-sha256; d=list.example; s=s1; b="
+    fields = [canonical_field(field, "relaxed") for field in (results, message_signature, seal)]
+    value = rsa_key().sign(b"".join(fields).removesuffix(b"\r\n"), PKCS1v15(), SHA256())
+    return seal + base64.b64encode(value) + b"\r\n" + message_signature + results + MESSAGE
+
+
+@pytest.mark.parametrize("how", [("simple", "simple"), ("relaxed", "relaxed")])
+def test_a_message_signature_without_c_may_be_as_the_rfc_has_it_or_as_its_drafts_had(how: tuple[str, str]) -> None:
+    raw = own_set({"c": None}, how)
+    assert judge(raw).result == "pass"
+    assert judge(raw.replace(b"Hello", b"Hullo")).reason == "message signature 1: the body is not the one signed"
+
+
+def test_a_message_signature_may_cover_no_field_but_must_say_so() -> None:
+    assert judge(own_set({"h": ""}, ("relaxed", "relaxed"), "")).result == "pass"
+    assert judge(own_set({"h": None}, ("relaxed", "relaxed"), "")).reason == "message signature 1: h= is missing"
+
+
+def test_the_message_may_change_between_seals_and_the_newest_signature_counts() -> None:
+    once = seal(MESSAGE, "none")
+    changed = seal(once.replace(b"Hello", b"[list] Hello"), "pass")
+    assert judge(changed) == ArcVerdict(result="pass", sets=2)
+
+
+@pytest.mark.parametrize("trouble", ["SERVFAIL", "TIMEOUT"])
+def test_a_key_that_cannot_be_had_is_a_temperror(trouble: str) -> None:
+    verdict = judge(chain(1), {"s1._domainkey.list.example": trouble})
+    assert (verdict.result, verdict.sets) == ("temperror", 1)
