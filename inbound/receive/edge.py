@@ -39,6 +39,7 @@ class Edge:
         proxy_from: Sequence[str] = (),
     ) -> None:
         keep_large_blocks_apart()
+        logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own lines say less than ours
         limits = limits or Limits()
         if not a_labels(hostname):
             raise ConfigurationError(

@@ -13,8 +13,11 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inbound.settings import Limits, Tls
-from tests.receive.talk import HOSTNAME, FakeDoor, Served, Talk, run, served, talking, until
+from inbound.clients import Answer, RecordType
+from inbound.gate import Gate
+from inbound.settings import BlockList, Limits, Tls
+from inbound.verdicts import BlockVerdict
+from tests.receive.talk import HOSTNAME, RECIPIENT_OK, FakeDoor, Served, Talk, run, served, talking, until
 
 REPLY = re.compile(
     r"220 mx\.test ESMTP|250[ -]mx\.test|250[ -][A-Z0-9]+( [A-Z0-9= ]+)?|354 .+|[245][0-9]{2} [245]\.[0-9]\.[0-9]{1,2} .+"
@@ -93,6 +96,32 @@ def test_swaks_sends_mail(more: list[str], tls: tuple[Tls, ssl.SSLContext]) -> N
     assert message.raw is not None
     assert b"\r\n\r\n.\r\n..\r\nbody\r\n" in message.raw
     assert (message.client.tls is not None) == ("--tls" in more)
+
+
+def test_nmap_finds_the_extensions_and_no_open_relay() -> None:
+    gate = Gate(BlockList(), ("ours.test",), NobodyToAsk())
+    door = FakeDoor(recipient_reply=lambda address: gate.answer(BlockVerdict(), address) or RECIPIENT_OK)
+
+    async def play() -> str:
+        async with served(door, limits=NO_PAUSE) as server:
+            scripts = "+smtp-commands,+smtp-open-relay"
+            command = ["nmap", "-Pn", "-n", "-sT", "-p", str(server.port), "--script", scripts, server.host]
+            nmap = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await asyncio.wait_for(nmap.communicate(), 50)
+            return out.decode()
+
+    found = run(play())
+    assert "mx.test, PIPELINING, SIZE 41943040, 8BITMIME, SMTPUTF8, CHUNKING, ENHANCEDSTATUSCODES, LIMITS" in found
+    assert "Server doesn't seem to be an open relay, all tests failed" in found
+    assert len(door.opened) > 5
+    assert door.messages == []
+
+
+class NobodyToAsk:
+    """A resolver for a gate without zones."""
+
+    async def query(self, name: str, rdtype: RecordType) -> Answer:
+        raise AssertionError(name, rdtype)
 
 
 WORDS = st.sampled_from(
