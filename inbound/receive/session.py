@@ -54,6 +54,9 @@ from inbound.reply import Reply
 log = logging.getLogger(__name__)
 
 
+TURN = 32  # pipelined commands of one client, then others have theirs
+
+
 class Session(Wire):
     """What is said on one connection, in order."""
 
@@ -81,6 +84,9 @@ class Session(Wire):
         """Read one command and answer it."""
         if not self._inflow.has_line:
             await self.flush()
+        elif self.unsent >= TURN:
+            await self.flush()
+            await asyncio.sleep(0)
         try:
             line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
             await self._obey(line)

@@ -123,6 +123,10 @@ class Wire(SMTP):
         """Say goodbye when the message in hand, if there is one, is answered."""
         self._inflow.stop()
 
+    def hurry(self) -> None:
+        """Others want to come in: who says nothing has waited long enough."""
+        self._inflow.hurry(self._limits.stress_seconds)
+
     async def finished(self) -> None:
         """Wait until the client has been left."""
         if self._handler_coroutine:
@@ -139,6 +143,9 @@ class Wire(SMTP):
 
     async def _handle_client(self) -> None:
         refusal = self._house.census.arrive()
+        if self._house.census.crowded:
+            for session in self._house.sessions:
+                session.hurry()
         try:
             if refusal:
                 await self._part(refusal)
@@ -174,6 +181,11 @@ class Wire(SMTP):
     def send_later(self, line: str) -> None:
         """Send a line (or several, CRLF between them) with the next flush."""
         self._unsent.append(line.encode("ascii") + b"\r\n")
+
+    @property
+    def unsent(self) -> int:
+        """How many replies wait for a flush."""
+        return len(self._unsent)
 
     async def flush(self) -> None:
         """Send what is to be sent, in one write."""

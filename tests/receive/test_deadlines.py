@@ -241,6 +241,49 @@ def test_connections_beyond_the_limits_are_told_why() -> None:
     )  # fmt: skip
 
 
+def test_when_it_gets_crowded_who_says_nothing_makes_room() -> None:
+    async def play() -> list[str]:
+        limits = Limits(connections=4, stress_seconds=0.2)
+        async with (
+            served(Gated(), limits=limits) as server,
+            talking(server) as silent,
+            talking(server) as busy,
+        ):
+            await silent.line()
+            await busy.begin_data()
+            await asyncio.sleep(0.3)
+            async with talking(server) as third:
+                replies = [await third.line(), await silent.line()]
+                busy.send(b".\r\n")
+                return replies
+
+    assert run(play()) == ["220 mx.test ESMTP", SILENT]
+
+
+def test_a_client_that_sends_many_commands_at_once_does_not_keep_others_waiting() -> None:
+    async def play() -> list[str]:
+        finished = []
+        async with (
+            served(FakeDoor(), limits=Limits(recipients=10_000)) as server,
+            talking(server) as many,
+            talking(server) as one,
+        ):
+            await many.begin()
+            await one.line()
+
+            async def count(talk: Talk, replies: int, name: str) -> None:
+                for _ in range(replies):
+                    assert (await talk.line())[:3] == "250"
+                finished.append(name)
+
+            many.send(b"RCPT TO:<b@ours.test>\r\n" * 5000)
+            one.send(b"NOOP\r\n")
+            await asyncio.gather(count(many, 5000, "many"), count(one, 1, "one"))
+        return finished
+
+    assert run(play()) == ["one", "many"]
+
+
 def test_connections_from_one_address_are_limited() -> None:
     async def play() -> list[str]:
         async with (
