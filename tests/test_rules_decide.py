@@ -161,3 +161,18 @@ def test_different_answers_in_one_message_defer_it(tmp_path: Path) -> None:
 def test_what_is_no_address_is_covered_by_nothing_that_names_recipients(tmp_path: Path, address: str) -> None:
     text = "rules: [{name: all, recipients: [example.com, .example.com], actions: [drop]}]"
     assert not rules(tmp_path, text).covers(address)
+
+
+def test_a_condition_on_the_recipient_is_asked_for_each_and_others_once_for_all(tmp_path: Path) -> None:
+    text = """
+rules:
+  - {name: a, when: {any: [{virus: fail}, {recipient: a@example.com}]}, actions: [{s3: {bucket: only-a}}, stop]}
+  - {name: not-b, unless: {recipient: b@example.com}, actions: [{s3: {bucket: not-b}}]}
+  - {name: rest, when: {subject: hello}, actions: [{s3: {bucket: rest}}]}
+"""
+    decision = decide(rules(tmp_path, text), mail("a@example.com", "b@example.com", "c@example.com"), PASSED)
+    assert [(step.rule.name, step.recipients) for step in decision.steps] == [
+        ("a", ("a@example.com",)),
+        ("not-b", ("c@example.com",)),
+        ("rest", ("b@example.com", "c@example.com")),
+    ]
