@@ -70,11 +70,20 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @keys
-class Tls:
-    """STARTTLS with this certificate chain and key (PEM files)."""
+class Certificate:
+    """A certificate chain and its key (PEM files)."""
 
     certificate: Path  # PEM, the chain from our own certificate up
     key: Path  # PEM, its private key, without a pass phrase
+
+
+@keys
+class Tls:
+    """TLS with this certificate chain and key (PEM files); `more` are for clients that ask for a name of theirs (SNI)."""
+
+    certificate: Path  # PEM, the chain from our own certificate up
+    key: Path  # PEM, its private key, without a pass phrase
+    more: tuple[Certificate, ...] = ()  # further ones, for other host names of ours
 
 
 @keys
@@ -82,9 +91,7 @@ class DnsblZone:
     """One DNSBL zone (RFC 5782). Without `codes` every record from 127.0.0.2 to 127.0.0.255 is a listing."""
 
     zone: Zone  # such as zen.spamhaus.org
-    codes: dict[ReturnCode, str] = field(
-        default_factory=dict
-    )  # what each A record means; others count for nothing then
+    codes: dict[ReturnCode, str] = field(default_factory=dict)  # what each A record means; no other counts then
 
 
 @keys
@@ -145,10 +152,15 @@ class Deadlines:
 
 @keys
 class Listener:
-    """One address to listen on. `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only."""
+    """One address to listen on.
+
+    `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only. `tls`: TLS from the first octet,
+    not by STARTTLS (RFC 8314 3).
+    """
 
     address: str  # as in `listen`
     proxy: bool = False  # a PROXY protocol header (v1 or v2) comes first
+    tls: bool = False  # TLS from the first octet
 
 
 @keys

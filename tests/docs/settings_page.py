@@ -15,6 +15,7 @@ SECTIONS = {
     "Settings": "The file",
     "Listener": "An entry of `listen` may have keys",
     "Tls": "`tls`",
+    "Certificate": "An entry of `tls.more`",
     "BlockList": "`block_list`",
     "DnsblZone": "An entry of `block_list.dnsbl`",
     "Spam": "`spam`",
