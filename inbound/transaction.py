@@ -8,14 +8,14 @@ The rule set in force at MAIL FROM is the one used to the end. Look-ups about th
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, examine
 from inbound.gate import Gate
 from inbound.mail import Client, Headers, Mail, message_id
-from inbound.mime import Part, parts
+from inbound.mime import attachments
 from inbound.record import Record, Walk
 from inbound.reply import Reply
 from inbound.rules import RuleSet, decide, outlook
@@ -151,11 +151,6 @@ def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> t
         return NEEDS_TLS, None
     ahead = outlook(ruleset, recipient, client=envelope.client, mail_from=envelope.mail_from, block=envelope.block)
     return ahead.refusal, ahead.answers
-
-
-def attachments(mail: Mail) -> Sequence[Part]:
-    """The parts of the message, for rules that ask about attachments."""
-    return parts(mail).parts
 
 
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
