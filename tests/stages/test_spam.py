@@ -176,6 +176,7 @@ CASES: dict[str, bytes | tuple[bytes, dict[str, Any]]] = {
     "SUBJECT_EXCLAMATION": message(Subject="It is here!"),
     "SUBJECT_MONEY": message(Subject="You owe $500"),
     "SUBJECT_RUN_ID": message(Subject="Something for you alone         xk3921"),
+    "SUBJECT_PADDED": message(Subject="A word from us" + " " * 40 + "."),
     "SUBJECT_ADVERTISEMENT": message(Subject="ADV: new carpets"),
     "SUBJECT_RAW_8BIT": message(Subject=b"caf\xe9"),
     "SUBJECT_NEEDLESSLY_ENCODED": message(Subject="=?utf-8?B?" + base64.b64encode(b"plain words").decode() + "?="),
@@ -304,6 +305,7 @@ def test_fires(name: str) -> None:
         ),
         ("FROM_NAMES_OTHER_ADDRESS", message(From='"ann@sender.example" <ann@mail.sender.example>')),
         ("TO_SELF", message(To="ann@sender.example, bob@example.com")),
+        ("SUBJECT_PADDED", message(Subject="A subject that is\r\n        folded")),
     ],
 )
 def test_does_not_fire(name: str, raw: bytes) -> None:
@@ -536,5 +538,5 @@ def test_on_the_public_corpus_hardly_any_ham_is_spam_and_most_spam_is_noticed() 
     assert (len(ham), len(spam)) == (2500, 500)
     assert sum(score >= marks.high for score in ham) <= 2  # 0.1 %
     assert sum(score >= marks.low for score in ham) <= 25  # 1 %
-    assert sum(score >= marks.high for score in spam) >= 275  # 55 %
-    assert sum(score >= marks.low for score in spam) >= 400  # 80 %
+    assert sum(score >= marks.high for score in spam) >= 310  # 62 %
+    assert sum(score >= marks.low for score in spam) >= 450  # 90 %

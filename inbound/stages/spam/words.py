@@ -18,11 +18,17 @@ _ADVANCE_FEE = (
     "contract sum", "sum of", "remuneration", "compensation fund", "lottery", "western union", "atm card", "your assistance",
     "foreigner", "bank account", "head of state", "contacting you", "urgent business", "business proposal", "percentage",
     "your full name", "plane crash", "trust fund", "consignment", "claims agent", "winning number", "your email address has won",
+    "zimbabwe", "angola", "ivory coast", "sierra leone", "south africa", "benin republic", "got your contact",
+    "your contact", "confidential request", "late husband", "late father", "civil war", "trustworthy", "trust worthy",
+    "with due respect", "my dear", "came as a surprise", "come as a surprise", "surprise to you", "god bless",
+    "assist me", "invest in your country", "transfer the money", "this money", "the fund*",
 )  # fmt: skip
 _PILLS = (
     "viagra", "cialis", "levitra", "online pharmacy", "no prescription", "prescription drugs", "weight loss", "lose weight",
     "human growth hormone", "hgh", "herbal*", "penis", "enlargement*", "diet pill*", "erection", "sexual performance", "burn fat",
     "anti-aging", "wrinkle*", "fda approved", "doctor approved", "testosterone", "male enhancement", "keto", "cbd oil",
+    "lose up to", "lbs in", "pounds in", "slim down", "fat away", "burn calories", "metabolism", "sex drive", "libido",
+    "stop smoking", "cigarettes", "vitamin*",
 )  # fmt: skip
 _MONEY = (
     "make money", "earn $", "earn up to", "extra income", "work from home", "work at home", "home based business",
@@ -31,6 +37,10 @@ _MONEY = (
     "interest rate", "lowest rate", "low rate", "loan*", "insurance quote", "life insurance", "casino", "jackpot", "double your",
     "investment opportunity", "investor*", "stock pick", "hot stock", "guaranteed income", "thousands of dollars", "cash",
     "no experience", "residual income", "passive income", "bitcoin wallet", "crypto investment", "guaranteed profit",
+    "credit report", "child support", "paying too much", "auto loan*", "auto insurance", "no recruiting", "downline",
+    "upline", "network marketing", "business opportunity", "opportunity of a lifetime", "home owner*", "homeowner*",
+    "poker", "lottery numbers", "real money", "pre-approved", "approval", "otcbb", "undervalued", "stock alert",
+    "penny stock*", "unlimited income", "extra cash", "fast cash", "gift card", "life quote*", "term life",
 )  # fmt: skip
 _SALES = (
     "order now", "order today", "click here", "click below", "act now", "limited time", "special offer", "free trial",
@@ -40,6 +50,10 @@ _SALES = (
     "congratulations", "dear friend", "dear sir", "don't miss", "don't delay", "hurry", "amazing", "once in a lifetime",
     "unbelievable", "instant access", "full refund", "money-back", "no questions asked", "for only $", "free shipping",
     "no fees", "sign up free", "join now", "cheap", "unlimited", "incredible", "what are you waiting for",
+    "replica*", "as little as", "fraction of the price", "best prices", "low price", "free bonus", "free report",
+    "free gifts", "free quote*", "only $", "special price", "retail price", "dvd movies", "visit our website",
+    "visit our web site", "limited offer", "fantastic", "no risk", "cannot lose", "free information", "one time offer",
+    "for a limited", "new lower",
 )  # fmt: skip
 _DISCLAIMERS = (
     "this is not spam", "not spam", "one-time mailing", "one time mailing", "one time e-mail", "to be removed", "be removed from",
@@ -52,6 +66,8 @@ _DISCLAIMERS = (
 _ADULT = (
     "xxx", "porn", "hot girl*", "nude", "adult content", "adult site", "webcam girl*", "slut*", "barely legal", "hardcore",
     "teen*", "horny", "lesbian*", "18 years of age", "over 18", "live girl*", "hot and", "naked", "erotic", "hottest",
+    "sexy", "webcam", "naughty", "hot sex", "erotik*", "sexkontakt*", "seitensprung",
+    "young girls", "escort*", "busty", "uncensored",
 )  # fmt: skip
 _PHISHING = (
     "verify your account", "verify your identity", "account has been suspended", "account will be suspended",
@@ -63,7 +79,8 @@ _PHISHING = (
 
 _UNSUBSCRIBE = ("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
 _GREETING = re.compile(
-    r"\bdear (?:friend|sir|madam|home ?owner|customer|member|valued|investor|internet|e-?mail|consumer|user|beneficiary)\b"
+    r"\b(?:dear|hello|hi|attn:?) (?:my friend|friend|sirs?|madam|home ?owner|customer|member|valued|investor|internet|e-?mail"
+    r"|consumer|user|beneficiary|job seeker|president)\b"
 )
 _TOLL_FREE = re.compile(r"\b(?:1[-. ]{0,2})?\(?8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
 _OBFUSCATED = re.compile(
