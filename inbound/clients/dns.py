@@ -52,6 +52,7 @@ NEGATIVE_UNTOLD = 60  # where no SOA came with it
 FAILURE_KEPT = 1  # RFC 9520 3.2 asks a recursive resolver for more; ours must find the server that is back again
 CACHED_OCTETS = 32 * 1024 * 1024
 ENTRY_OCTETS = 512  # what one answer takes beside its records
+AT_ONCE = 300  # questions in flight, each with a socket; the usual limit of 1024 descriptors is for connections too
 LONGEST_ALIAS = 8  # CNAMEs that are followed where the server does not
 
 _RCODES = {dns.rcode.SERVFAIL: SERVFAIL, dns.rcode.REFUSED: REFUSED, dns.rcode.NOTIMP: REFUSED}
@@ -132,6 +133,7 @@ class Resolver:
         self._clock = clock
         self._cache: OrderedDict[_Question, _Kept] = OrderedDict()
         self._asking: dict[_Question, asyncio.Task[Answer]] = {}
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     async def query(self, name: str, rdtype: RecordType) -> Answer:
         """Ask, or answer from the cache. Raises TemporaryFailure when there is no answer to be had."""
@@ -170,7 +172,7 @@ class Resolver:
 
     async def _ask(self, question: _Question) -> Answer:
         try:
-            async with asyncio.timeout(self._deadline):
+            async with self._free, asyncio.timeout(self._deadline):
                 answer = await self._resolve(*question)
         except TimeoutError:
             self.counters.timeouts += 1

@@ -19,7 +19,7 @@ HOMES = {
     "dkim": {"stages.arc", "stages.dkim", "stages.signatures"},
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},
-    "idna": {"addresses"},
+    "idna": {"addresses", "stages.spam"},
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},

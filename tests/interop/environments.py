@@ -7,6 +7,7 @@ import sys
 import venv
 from pathlib import Path
 
+CONSUMERS = ("aws-lambda-powertools[parser]==3.37.0", "standardwebhooks==1.1.0")  # they live together
 CACHE = Path(__file__).parents[2] / ".cache"
 
 

@@ -235,7 +235,7 @@ def test_a_key_record_may_say(more: str) -> None:
     assert judge(sign(), {KEY: {"TXT": [key_record(rsa_key(), more)]}}).result == "pass"
 
 
-@pytest.mark.parametrize(("bits", "result"), [(1024, "pass"), (4096, "pass"), (5120, "policy")])
+@pytest.mark.parametrize(("bits", "result"), [(1024, "pass"), (4096, "pass"), (4224, "policy")])
 def test_only_keys_of_1024_to_4096_bits_pass(bits: int, result: str) -> None:
     verdict = judge(sign(key=rsa_key(bits)), {KEY: {"TXT": [key_record(rsa_key(bits))]}})
     assert (only(verdict).result, only(verdict).key_bits) == (result, bits)
@@ -377,6 +377,20 @@ def test_subdomains_are_aligned_by_the_organizational_domain() -> None:
     assert only(judge(raw, zone)).aligned
     apart = zone | {"_dmarc.mail.sender.example": {"TXT": ["v=DMARC1; psd=n"]}}
     assert not only(judge(raw, apart)).aligned
+
+
+def test_a_pass_of_which_nobody_can_tell_whether_it_is_aligned_is_no_verdict() -> None:
+    domains = ("mail.sender.example", "sender.example")
+    zone: dict[str, Any] = {f"s1._domainkey.{domain}": {"TXT": [key_record(rsa_key())]} for domain in domains}
+    zone |= {"_dmarc.example": "SERVFAIL"}
+    verdict = judge(sign(tags={"d": "mail.sender.example"}), zone)
+    assert (verdict.status, verdict.result, verdict.reason) == (
+        Status.PROCESSING_FAILED,
+        "pass",
+        "dns servfail: _dmarc.example TXT",
+    )
+    assert judge(sign(sign(tags={"d": "mail.sender.example"})), zone).status is Status.PASS
+    assert judge(sign(tags={"d": "mail.sender.example"}).replace(b"Hello", b"Hullo"), zone).status is Status.GRAY
 
 
 @pytest.mark.parametrize("header", [b"From: a@sender.example, b@other.example\r\n", b"From: x\r\n"])
