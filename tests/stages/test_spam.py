@@ -21,6 +21,7 @@ from inbound.settings import Spam as Marks
 from inbound.stages.spam import GTUBE, TESTS, Spam, symbols_of
 from inbound.stages.spam.look import Look, alike, url_of
 from inbound.stages.spam.page import Link, read
+from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import (
     BlockVerdict,
     DkimSignature,
@@ -441,6 +442,28 @@ def test_a_page_as_a_reader_sees_it() -> None:
     )
     assert " ".join(found.text.split()) == "One & two fourfive six 1 < 2"
     assert (found.links, found.hidden, found.scripts) == ([Link("http://a.example/?x=1&y=2", "five")], 9, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Please order now.", ["order now"]),
+        ("ORDER\n  NOW", ["order now"]),
+        ("reorder now", []),
+        ("order nowhere", []),
+        ("opt-in or opt in", ["opt-in"]),
+        ("two loans and a loan", ["loan"]),
+        ("refinancing", ["refinanc"]),
+        ("home owners", ["home owner"]),
+        ("the home", []),
+        ("only $5", ["only $"]),
+        ("isn't it", ["isn't"]),
+        ("", []),
+    ],
+)
+def test_phrases_are_found_as_whole_words(text: str, said: list[str]) -> None:
+    phrases = Phrases("order now", "opt-in", "loan*", "refinanc*", "home owner*", "only $", "isn't")
+    assert phrases.within(Tokens(text.lower())) == said
 
 
 PIECES = st.sampled_from(

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from inbound.stages.spam.look import Look
+from inbound.stages.spam.phrases import Phrases
 from inbound.stages.spam.table import Table
 
 WORDS = Table()
@@ -11,7 +12,7 @@ test = WORDS.test
 
 _EVIDENCE = 5  # phrases that are told of
 
-_ADVANCE_FEE = (
+_ADVANCE_FEE = Phrases(
     "next of kin", "transfer of funds", "transfer of the fund", "transfer this money", "foreign account", "foreign partner",
     "million united states", "million us dollars", "million dollars",  "late president", "barrister*", "beneficiary",
     "deceased", "inheritance", "modalities", "strictly confidential", "utmost", "security company", "diplomatic", "nigeria",
@@ -23,14 +24,14 @@ _ADVANCE_FEE = (
     "with due respect", "my dear", "came as a surprise", "come as a surprise", "surprise to you", "god bless",
     "assist me", "invest in your country", "transfer the money", "this money", "the fund*",
 )  # fmt: skip
-_PILLS = (
+_PILLS = Phrases(
     "viagra", "cialis", "levitra", "online pharmacy", "no prescription", "prescription drugs", "weight loss", "lose weight",
     "human growth hormone", "hgh", "herbal*", "penis", "enlargement*", "diet pill*", "erection", "sexual performance", "burn fat",
     "anti-aging", "wrinkle*", "fda approved", "doctor approved", "testosterone", "male enhancement", "keto", "cbd oil",
     "lose up to", "lbs in", "pounds in", "slim down", "fat away", "burn calories", "metabolism", "sex drive", "libido",
     "stop smoking", "cigarettes", "vitamin*",
 )  # fmt: skip
-_MONEY = (
+_MONEY = Phrases(
     "make money", "earn $", "earn up to", "extra income", "work from home", "work at home", "home based business",
     "home business", "financial freedom", "financially independent", "be your own boss", "own boss", "money back guarantee",
     "multi-level", "mlm", "get paid", "per week", "per month", "bad credit", "credit card", "debt*", "mortgage", "refinanc*",
@@ -42,7 +43,7 @@ _MONEY = (
     "poker", "lottery numbers", "real money", "pre-approved", "approval", "otcbb", "undervalued", "stock alert",
     "penny stock*", "unlimited income", "extra cash", "fast cash", "gift card", "life quote*", "term life",
 )  # fmt: skip
-_SALES = (
+_SALES = Phrases(
     "order now", "order today", "click here", "click below", "act now", "limited time", "special offer", "free trial",
     "100% free", "100% guaranteed", "no obligation", "risk free", "risk-free", "satisfaction guaranteed", "absolutely free",
     "call now", "call today", "toll free", "toll-free", "while supplies last", "as seen on", "buy now", "save up to",
@@ -55,7 +56,7 @@ _SALES = (
     "visit our web site", "limited offer", "fantastic", "no risk", "cannot lose", "free information", "one time offer",
     "for a limited", "new lower",
 )  # fmt: skip
-_DISCLAIMERS = (
+_DISCLAIMERS = Phrases(
     "this is not spam", "not spam", "one-time mailing", "one time mailing", "one time e-mail", "to be removed", "be removed from",
     "remove your email", "remove your e-mail", "remove your name", "removal instructions", "to remove yourself", "remove me",
     "removed from our", "removed from future", "further mailings", "future mailings", "future emails", "bulk email",
@@ -63,13 +64,13 @@ _DISCLAIMERS = (
     "opt out", "s. 1618", "s.1618", "section 301", "unsolicited", "third-party", "marketing partner", "you are receiving this",
     "you received this", "this message is sent in compliance", "sorry for any inconvenience", "in the subject line",
 )  # fmt: skip
-_ADULT = (
+_ADULT = Phrases(
     "xxx", "porn", "hot girl*", "nude", "adult content", "adult site", "webcam girl*", "slut*", "barely legal", "hardcore",
     "teen*", "horny", "lesbian*", "18 years of age", "over 18", "live girl*", "hot and", "naked", "erotic", "hottest",
     "sexy", "webcam", "naughty", "hot sex", "erotik*", "sexkontakt*", "seitensprung",
     "young girls", "escort*", "busty", "uncensored",
 )  # fmt: skip
-_PHISHING = (
+_PHISHING = Phrases(
     "verify your account", "verify your identity", "account has been suspended", "account will be suspended",
     "account will be closed", "unusual activity", "suspicious activity", "confirm your identity", "confirm your account",
     "update your payment", "update your account", "mailbox is full", "mailbox is almost full", "mailbox quota",
@@ -77,7 +78,7 @@ _PHISHING = (
     "your account information", "within 24 hours", "within 48 hours", "failure to do so",
 )  # fmt: skip
 
-_UNSUBSCRIBE = ("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
+_UNSUBSCRIBE = Phrases("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
 _GREETING = re.compile(
     r"\b(?:dear|hello|hi|attn:?) (?:my friend|friend|sirs?|madam|home ?owner|customer|member|valued|investor|internet|e-?mail"
     r"|consumer|user|beneficiary|job seeker|president)\b"
