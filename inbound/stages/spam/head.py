@@ -28,13 +28,17 @@ _PROVIDERS = {
     "ymail": "yahoo",
 }
 _BULK_MAILER = re.compile(
-    r"\b(?:mass[ -]?mail|bulk[ -]?mail|group ?mail|dark ?mailer|stealth|emerge|diffondicool|mass sender)"
-    r"|\bthe bat! \(v1\.5[12]",
+    r"\b(?:mass[ -]?mail|bulk[ -]?mail|group ?mail|dark ?mailer|stealth|emerge|diffondicool|mass sender)",
     re.IGNORECASE,
 )
 _SELLS = re.compile(
     r"\b(?:free|guaranteed?|lowest|credit|debts?|mortgage|viagra|cialis|loans?|sex|nude|xxx|lose weight|earn|cash|income"
     r"|millions?|winner|won|lottery|click|insurance|investment|save|casino|pills?|discount)\b",
+    re.IGNORECASE,
+)
+_PADDING = re.compile(rb"\S[ \t]{8,500}")
+_ADVERTISEMENT = re.compile(  # the last two are the words that Korean and Japanese law ask for
+    r"\W{0,5}adv?\b\s{0,5}[:.\-]|\W{0,3}advertisement|.{0,10}(?:\uad11\uace0|\u672a\u627f\u8afe\u5e83\u544a)",
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[A-Za-z]")
@@ -188,14 +192,17 @@ def subject_run_id(look: Look) -> str:
     return look.subject[-40:] if raw and _RUN_ID.search(raw.value[-200:]) and len(look.subject) > 15 else ""  # noqa: PLR2004
 
 
+@test("SUBJECT_PADDED", 1.5)
+def subject_padded(look: Look) -> str:
+    """The subject has a long run of blanks, as to push something out of sight."""
+    field = look.mail.headers.first("subject")
+    return look.subject[:60] if field and _PADDING.search(field.raw[:2000]) else ""
+
+
 @test("SUBJECT_ADVERTISEMENT", 2.5)
 def subject_advertisement(look: Look) -> str:
     """The subject says that it is an advertisement."""
-    return (
-        look.subject[:60]
-        if re.match(r"\W{0,5}adv?\b\s{0,5}[:.\-]|\W{0,3}advertisement", look.subject, re.IGNORECASE)
-        else ""
-    )
+    return look.subject[:60] if _ADVERTISEMENT.match(look.subject) else ""
 
 
 @test("SUBJECT_RAW_8BIT", 1.0)
@@ -358,7 +365,7 @@ def subject_sales(look: Look) -> str:
     return str(found.group()) if found else ""
 
 
-@test("LIST_MAIL", -0.7)
+@test("LIST_MAIL", -0.5)
 def list_mail(look: Look) -> str:
     """A mailing list sent it on: List-Id or List-Post. Easily written by anybody, so it says little."""
     return (look.header("list-id") or look.header("list-post"))[:60] if look.is_list else ""

@@ -1,7 +1,6 @@
 """What the spam tests look at: the message taken apart once, with a cap on everything, and what the other checks found."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -12,6 +11,7 @@ from inbound import mime
 from inbound.addresses import Mailbox, a_labels, parse_mailboxes
 from inbound.mail import Mail
 from inbound.stages.spam import page
+from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
 
 TEXT_OCTETS = 128 * 1024  # of text parts in all that are read; what is behind is not looked at
@@ -56,6 +56,7 @@ class Look:
         self.iprev = iprev
         self.block = block
         self.hostname = hostname
+        self._said: dict[Phrases, list[str]] = {}
 
     @cached_property
     def parts(self) -> mime.Parts:
@@ -178,27 +179,21 @@ class Look:
                 left -= len(found[-1])
         return "\n".join(found)
 
-    def said(self, phrases: Sequence[str]) -> list[str]:
-        """Which of the phrases the text has. They are in lower case, whole words; one that ends in `*` is a stem."""
-        return [phrase.rstrip("*") for phrase in phrases if _stands(phrase, self.words)]
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The words of subject and text."""
+        return Tokens(self.words)
+
+    def said(self, phrases: Phrases) -> list[str]:
+        """Which of the phrases the text has."""
+        if phrases not in self._said:
+            self._said[phrases] = phrases.within(self.tokens)
+        return self._said[phrases]
 
 
 def _is_text(part: mime.Part) -> bool:
     """Text, or a multipart whose boundary is not to be found: readers show its source."""
     return part.declared in ("text/plain", "text/html") or part.declared.startswith("multipart/")
-
-
-def _stands(phrase: str, text: str) -> bool:
-    stem = phrase.endswith("*")
-    phrase = phrase.rstrip("*")
-    at = text.find(phrase)
-    while at >= 0:
-        end = at + len(phrase)
-        begins = at == 0 or not (text[at - 1].isalnum() and phrase[0].isalnum())
-        if begins and (stem or end == len(text) or not (text[end].isalnum() and phrase[-1].isalnum())):
-            return True
-        at = text.find(phrase, end)
-    return False
 
 
 def url_of(target: str) -> Url | None:

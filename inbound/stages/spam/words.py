@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from inbound.stages.spam.look import Look
+from inbound.stages.spam.phrases import Phrases
 from inbound.stages.spam.table import Table
 
 WORDS = Table()
@@ -11,28 +12,38 @@ test = WORDS.test
 
 _EVIDENCE = 5  # phrases that are told of
 
-_ADVANCE_FEE = (
+_ADVANCE_FEE = Phrases(
     "next of kin", "transfer of funds", "transfer of the fund", "transfer this money", "foreign account", "foreign partner",
     "million united states", "million us dollars", "million dollars",  "late president", "barrister*", "beneficiary",
     "deceased", "inheritance", "modalities", "strictly confidential", "utmost", "security company", "diplomatic", "nigeria",
     "contract sum", "sum of", "remuneration", "compensation fund", "lottery", "western union", "atm card", "your assistance",
     "foreigner", "bank account", "head of state", "contacting you", "urgent business", "business proposal", "percentage",
     "your full name", "plane crash", "trust fund", "consignment", "claims agent", "winning number", "your email address has won",
+    "zimbabwe", "angola", "ivory coast", "sierra leone", "south africa", "benin republic", "got your contact",
+    "your contact", "confidential request", "late husband", "late father", "civil war", "trustworthy", "trust worthy",
+    "with due respect", "my dear", "came as a surprise", "come as a surprise", "surprise to you", "god bless",
+    "assist me", "invest in your country", "transfer the money", "this money", "the fund*",
 )  # fmt: skip
-_PILLS = (
+_PILLS = Phrases(
     "viagra", "cialis", "levitra", "online pharmacy", "no prescription", "prescription drugs", "weight loss", "lose weight",
     "human growth hormone", "hgh", "herbal*", "penis", "enlargement*", "diet pill*", "erection", "sexual performance", "burn fat",
     "anti-aging", "wrinkle*", "fda approved", "doctor approved", "testosterone", "male enhancement", "keto", "cbd oil",
+    "lose up to", "lbs in", "pounds in", "slim down", "fat away", "burn calories", "metabolism", "sex drive", "libido",
+    "stop smoking", "cigarettes", "vitamin*",
 )  # fmt: skip
-_MONEY = (
+_MONEY = Phrases(
     "make money", "earn $", "earn up to", "extra income", "work from home", "work at home", "home based business",
     "home business", "financial freedom", "financially independent", "be your own boss", "own boss", "money back guarantee",
     "multi-level", "mlm", "get paid", "per week", "per month", "bad credit", "credit card", "debt*", "mortgage", "refinanc*",
     "interest rate", "lowest rate", "low rate", "loan*", "insurance quote", "life insurance", "casino", "jackpot", "double your",
     "investment opportunity", "investor*", "stock pick", "hot stock", "guaranteed income", "thousands of dollars", "cash",
     "no experience", "residual income", "passive income", "bitcoin wallet", "crypto investment", "guaranteed profit",
+    "credit report", "child support", "paying too much", "auto loan*", "auto insurance", "no recruiting", "downline",
+    "upline", "network marketing", "business opportunity", "opportunity of a lifetime", "home owner*", "homeowner*",
+    "poker", "lottery numbers", "real money", "pre-approved", "approval", "otcbb", "undervalued", "stock alert",
+    "penny stock*", "unlimited income", "extra cash", "fast cash", "gift card", "life quote*", "term life",
 )  # fmt: skip
-_SALES = (
+_SALES = Phrases(
     "order now", "order today", "click here", "click below", "act now", "limited time", "special offer", "free trial",
     "100% free", "100% guaranteed", "no obligation", "risk free", "risk-free", "satisfaction guaranteed", "absolutely free",
     "call now", "call today", "toll free", "toll-free", "while supplies last", "as seen on", "buy now", "save up to",
@@ -40,8 +51,12 @@ _SALES = (
     "congratulations", "dear friend", "dear sir", "don't miss", "don't delay", "hurry", "amazing", "once in a lifetime",
     "unbelievable", "instant access", "full refund", "money-back", "no questions asked", "for only $", "free shipping",
     "no fees", "sign up free", "join now", "cheap", "unlimited", "incredible", "what are you waiting for",
+    "replica*", "as little as", "fraction of the price", "best prices", "low price", "free bonus", "free report",
+    "free gifts", "free quote*", "only $", "special price", "retail price", "dvd movies", "visit our website",
+    "visit our web site", "limited offer", "fantastic", "no risk", "cannot lose", "free information", "one time offer",
+    "for a limited", "new lower",
 )  # fmt: skip
-_DISCLAIMERS = (
+_DISCLAIMERS = Phrases(
     "this is not spam", "not spam", "one-time mailing", "one time mailing", "one time e-mail", "to be removed", "be removed from",
     "remove your email", "remove your e-mail", "remove your name", "removal instructions", "to remove yourself", "remove me",
     "removed from our", "removed from future", "further mailings", "future mailings", "future emails", "bulk email",
@@ -49,11 +64,13 @@ _DISCLAIMERS = (
     "opt out", "s. 1618", "s.1618", "section 301", "unsolicited", "third-party", "marketing partner", "you are receiving this",
     "you received this", "this message is sent in compliance", "sorry for any inconvenience", "in the subject line",
 )  # fmt: skip
-_ADULT = (
+_ADULT = Phrases(
     "xxx", "porn", "hot girl*", "nude", "adult content", "adult site", "webcam girl*", "slut*", "barely legal", "hardcore",
     "teen*", "horny", "lesbian*", "18 years of age", "over 18", "live girl*", "hot and", "naked", "erotic", "hottest",
+    "sexy", "webcam", "naughty", "hot sex", "erotik*", "sexkontakt*", "seitensprung",
+    "young girls", "escort*", "busty", "uncensored",
 )  # fmt: skip
-_PHISHING = (
+_PHISHING = Phrases(
     "verify your account", "verify your identity", "account has been suspended", "account will be suspended",
     "account will be closed", "unusual activity", "suspicious activity", "confirm your identity", "confirm your account",
     "update your payment", "update your account", "mailbox is full", "mailbox is almost full", "mailbox quota",
@@ -61,9 +78,10 @@ _PHISHING = (
     "your account information", "within 24 hours", "within 48 hours", "failure to do so",
 )  # fmt: skip
 
-_UNSUBSCRIBE = ("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
+_UNSUBSCRIBE = Phrases("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
 _GREETING = re.compile(
-    r"\bdear (?:friend|sir|madam|home ?owner|customer|member|valued|investor|internet|e-?mail|consumer|user|beneficiary)\b"
+    r"\b(?:dear|hello|hi|attn:?) (?:my friend|friend|sirs?|madam|home ?owner|customer|member|valued|investor|internet|e-?mail"
+    r"|consumer|user|beneficiary|job seeker|president)\b"
 )
 _TOLL_FREE = re.compile(r"\b(?:1[-. ]{0,2})?\(?8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
 _OBFUSCATED = re.compile(
