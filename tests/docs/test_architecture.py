@@ -16,7 +16,7 @@ HOMES = {
     "checkdmarc": {"stages.dmarc"},
     "clamd": {"clients.clamd"},
     "cryptography": {"clients.local", "demo", "receive.tls", "seal", "stages.signatures"},
-    "dkim": {"stages.arc", "stages.dkim", "stages.signatures"},
+    "dkim": {"stages.arc", "stages.canonical", "stages.dkim", "stages.signatures"},
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},
     "idna": {"addresses", "stages.spam"},
