@@ -1,6 +1,7 @@
 """What the spam tests look at: the message taken apart once, with a cap on everything, and what the other checks found."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 
 from inbound import mime
 from inbound.addresses import Mailbox, a_labels, parse_mailboxes
-from inbound.mail import Mail
+from inbound.mail import HeaderField, Mail
 from inbound.stages.spam import page
 from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
@@ -63,14 +64,29 @@ class Look:
         """The parts of the message."""
         return mime.parts(self.mail)
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[HeaderField]]:
+        found: dict[str, list[HeaderField]] = {}
+        for field in self.mail.headers.fields:
+            found.setdefault(field.name.lower(), []).append(field)
+        return found
+
+    def fields(self, name: str) -> Sequence[HeaderField]:
+        """Every header field of that name (in lower case), from the top."""
+        return self._by_name.get(name, ())
+
+    def field(self, name: str) -> HeaderField | None:
+        """The topmost field of that name."""
+        return next(iter(self.fields(name)), None)
+
     def header(self, name: str) -> str:
         """The topmost field of that name, decoded; "" if there is none."""
-        field = self.mail.headers.first(name)
+        field = self.field(name)
         return field.decoded if field else ""
 
     def has(self, name: str) -> bool:
         """There is a field of that name."""
-        return self.mail.headers.first(name) is not None
+        return name in self._by_name
 
     @cached_property
     def subject(self) -> str:
@@ -95,7 +111,7 @@ class Look:
     @cached_property
     def author_name(self) -> str:
         """The display name of the first author, decoded."""
-        field = self.mail.headers.first("from")
+        field = self.field("from")
         return field.decoded.rpartition("<")[0].strip(' "')[:200] if field and "<" in field.decoded else ""
 
     @cached_property
@@ -104,7 +120,7 @@ class Look:
         return (*self._mailboxes("to"), *self._mailboxes("cc"))
 
     def _mailboxes(self, name: str) -> tuple[Mailbox, ...]:
-        fields = self.mail.headers.all(name)[:_MOST_FIELDS]
+        fields = self.fields(name)[:_MOST_FIELDS]
         return tuple(box for field in fields for box in parse_mailboxes(field.value[:_FIELD]))
 
     @cached_property
@@ -166,7 +182,7 @@ class Look:
     def urls(self) -> tuple[Url, ...]:
         """The links of the HTML, and the URLs written in the text."""
         targets = [link.target for link in self.page.links]
-        targets += _URL.findall(self.plain)[:500]
+        targets += _URL.findall(self.plain)[:500] if "://" in self.plain else []
         return tuple(url for url in map(url_of, dict.fromkeys(targets)) if url is not None)
 
     @cached_property

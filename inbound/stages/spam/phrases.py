@@ -1,6 +1,7 @@
 """Phrases to seek in a text, by whole words: the text is taken apart once, and each list of phrases asks where its words are."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[$%]")
@@ -13,6 +14,7 @@ class Tokens:
     def __init__(self, text: str) -> None:
         self.words: Sequence[str] = _TOKEN.findall(text)
         self.places: Mapping[str, list[int]] = _places(self.words)
+        self.in_order: Sequence[str] = sorted(self.places)
 
 
 class Phrases:
@@ -32,13 +34,17 @@ class Phrases:
         """Those of the phrases that stand in the text. Linear in the text."""
         found = [
             phrase
-            for first in self._by_first.keys() & tokens.places.keys()
-            for words, stem, phrase in self._by_first[first]
+            for first, phrases in self._by_first.items()
+            if first in tokens.places
+            for words, stem, phrase in phrases
             if any(_stands(words, stem, tokens.words, at) for at in tokens.places[first][:_MOST_PLACES])
         ]
-        begun = [word for word in tokens.places if word.startswith(self._stems)]
-        found += [stem for stem in self._stems if any(word.startswith(stem) for word in begun)]
-        return sorted(found)
+        return sorted([*found, *(stem for stem in self._stems if _begins(stem, tokens.in_order))])
+
+
+def _begins(stem: str, in_order: Sequence[str]) -> bool:
+    at = bisect_left(in_order, stem)
+    return at < len(in_order) and in_order[at].startswith(stem)
 
 
 def _places(words: Sequence[str]) -> dict[str, list[int]]:
