@@ -75,15 +75,21 @@ class Judge:
     makes_secret = False
 
     def __init__(
-        self, settings: Settings, *, now: Callable[[], float] = time.time, only: Collection[str] = STAGES
+        self,
+        settings: Settings,
+        *,
+        rules: RuleSet | None = None,
+        now: Callable[[], float] = time.time,
+        only: Collection[str] = STAGES,
     ) -> None:
         """Raises ConfigurationError when settings or rules cannot be used; the rules must pass their own tests.
 
-        `now` gives seconds since the epoch; only the stages named in `only` look at a message.
+        `rules` are those in force already; without them the settings say where they are. `now` gives seconds since the
+        epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
         self.resolver = Dns(settings.resolver, deadline=settings.deadlines.dns_query)
-        self.ruleset = rules_in_force(settings)
+        self.ruleset = rules or rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
             stages=_stages(settings, self.resolver, now, only),
@@ -102,10 +108,15 @@ class App(Judge):
     makes_secret = True
 
     def __init__(
-        self, settings: Settings, *, note: Callable[[Record | Refusal], None], now: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        *,
+        note: Callable[[Record | Refusal], None],
+        rules: RuleSet | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Raises ConfigurationError as `Judge` does."""
-        super().__init__(settings, now=now)
+        super().__init__(settings, rules=rules, now=now)
         self._note = note
         self._cloud = cloud_of(settings)
         self._ledger = SqliteLedger(settings.data_dir / "ledger.sqlite")
