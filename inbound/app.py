@@ -88,7 +88,7 @@ class Judge:
         epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
-        self.resolver = Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+        self.resolver = _resolver(settings)
         self.ruleset = rules or rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
@@ -217,6 +217,14 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
     )
     left_out: dict[str, Any] = {name: Skipped(name, verdict) for name, verdict in SKIPPED.items() if name not in only}
     return replace(stages, **left_out)
+
+
+def _resolver(settings: Settings) -> Dns:
+    try:
+        return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+    except ValueError as error:
+        problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
+        raise ConfigurationError([problem]) from error
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -332,14 +332,14 @@ _ALL = (
         kind="text",
         known="DATA",
         read=_parts(lambda part: part.name),
-        about="the parts' file names",
+        about="the attachments' file names, every one that a reader could take",
     ),
     Attribute(
         name="attachment.type",
         kind="text",
         known="DATA",
         read=_parts(lambda part: part.type),
-        about="the parts' media types as their octets show them, not as declared",
+        about="the attachments' media types as their octets show them, not as declared",
     ),
     Attribute(
         name="size",

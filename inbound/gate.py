@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from inbound.addresses import a_labels
-from inbound.errors import ConfigurationError, Problem, TemporaryFailure
+from inbound.errors import TemporaryFailure
 from inbound.mail import IPAddress
 from inbound.reply import Reply
 from inbound.settings import BlockList, DnsblZone
@@ -34,17 +34,15 @@ Network = IPv4Network | IPv6Network
 
 
 class Gate:
-    """Who may speak to us and for whom. Raises ConfigurationError with every bad CIDR, zone, code and domain."""
+    """Who may speak to us and for whom, by settings whose networks, zones and domains are known to be such."""
 
     def __init__(self, block_list: BlockList, domains: Iterable[str], resolver: Resolver) -> None:
-        problems: list[Problem] = []
-        self._allow = _Networks("block_list.allow", block_list.allow, problems)
-        self._deny = _Networks("block_list.deny", block_list.deny, problems)
-        self._zones = tuple(_Zone(zone, resolver, problems) for zone in block_list.dnsbl)
+        self._allow = _Networks(block_list.allow)
+        self._deny = _Networks(block_list.deny)
+        self._zones = tuple(_Zone(zone, resolver) for zone in block_list.dnsbl)
         self._record_only = block_list.record_only
-        self._domains, self._above = _domains(domains, problems)
-        if problems:
-            raise ConfigurationError(problems)
+        self._domains = frozenset(a_labels(name) for name in domains if not name.startswith("."))
+        self._above = frozenset(a_labels(name[1:]) for name in domains if name.startswith("."))
 
     async def look_up(self, ip: IPAddress) -> BlockVerdict:
         """What the operator's lists say of this client. Never raises: a zone in trouble is `unanswered`."""
@@ -104,14 +102,9 @@ def _unmapped(ip: IPAddress) -> IPAddress:
 class _Networks:
     """Networks by prefix length, so that a list of any size costs one look for each length that occurs in it."""
 
-    def __init__(self, key: str, texts: Iterable[str], problems: list[Problem]) -> None:
+    def __init__(self, texts: Iterable[str]) -> None:
         by_prefix: dict[tuple[int, int], dict[int, Network]] = {}
-        for text in texts:
-            try:
-                network = _network(text)
-            except ValueError as error:
-                problems.append(Problem(file=key, line=0, column=0, message=str(error)))
-                continue
+        for network in map(_network, texts):
             shift = network.max_prefixlen - network.prefixlen
             by_prefix.setdefault((network.version, shift), {})[int(network.network_address) >> shift] = network
         self._by_prefix = dict(sorted(by_prefix.items()))
@@ -132,18 +125,6 @@ def _network(text: str) -> Network:
     return network
 
 
-def _domains(entries: Iterable[str], problems: list[Problem]) -> tuple[frozenset[str], frozenset[str]]:
-    """The domains themselves, and those whose subdomains are ours."""
-    exact: set[str] = set()
-    above: set[str] = set()
-    for entry in entries:
-        name = a_labels(entry.removeprefix("."))
-        if not name:
-            problems.append(Problem(file="domains", line=0, column=0, message=f"{entry!r} is not a domain name"))
-        (above if entry.startswith(".") else exact).add(name)
-    return frozenset(exact), frozenset(above)
-
-
 class _Nothing:
     """Neither a listing nor an answer."""
 
@@ -154,21 +135,10 @@ _NO_ANSWER = _Nothing()
 class _Zone:
     """One DNSBL, and what its return codes mean."""
 
-    def __init__(self, settings: DnsblZone, resolver: Resolver, problems: list[Problem]) -> None:
+    def __init__(self, settings: DnsblZone, resolver: Resolver) -> None:
         self.name = a_labels(settings.zone)
         self._resolver = resolver
-        self._codes: dict[Network, str] = {}
-        if not self.name:
-            problems.append(_zone_problem(f"{settings.zone!r} is not a domain name"))
-        for code, meaning in settings.codes.items():
-            try:
-                network = IPv4Network(code)
-            except ValueError as error:
-                problems.append(_zone_problem(f"{settings.zone}: {error}"))
-                continue
-            if not network.subnet_of(_LISTINGS):
-                problems.append(_zone_problem(f"{settings.zone}: {code} is not in {_LISTINGS} (RFC 5782 2.1)"))
-            self._codes[network] = meaning
+        self._codes = {IPv4Network(code): meaning for code, meaning in settings.codes.items()}
 
     async def look_up(self, ip: IPAddress) -> Listing | _Nothing | None:
         """The listing, None when there is none, `_NO_ANSWER` when the zone cannot be asked."""
@@ -214,7 +184,3 @@ def _code(record: str) -> IPv4Address | None:
 def _reversed(ip: IPAddress) -> str:
     """RFC 5782 2.1 and 2.4: the octets, or the nibbles, from the last to the first."""
     return ip.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
-
-
-def _zone_problem(message: str) -> Problem:
-    return Problem(file="block_list.dnsbl", line=0, column=0, message=message)

@@ -239,9 +239,12 @@ def _amount(attribute: Attribute, text: str) -> float:
             if number.endswith(name):
                 number, unit = number[: -len(name)].strip(), factor
                 break
-    if not number or not set(number) <= set("0123456789.-") or number.count(".") > 1:
-        raise ValueError(f"expected a number, found {text!r}")
-    return float(number) * unit
+    try:
+        if set(number) <= set("0123456789.-"):  # float() also reads nan, inf, 1e9 and 1_000
+            return float(number) * unit
+    except ValueError:
+        pass
+    raise ValueError(f"expected a number, found {text!r}")
 
 
 def _text(kind: Kind, operator: str, text: str) -> tuple[str, Fits]:

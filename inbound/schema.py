@@ -13,7 +13,7 @@ import functools
 import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import pydantic
@@ -217,6 +217,7 @@ def _told(error: pydantic.ValidationError, root: Node, wanted: Any) -> list[Prob
     }
     for detail in details:
         node, missing = _at(root, detail["loc"])
+        missing = missing if detail["type"].startswith("missing") else ""
         if detail["type"].endswith("_type") and node.entries is not None and any(_within(node, at) for at in chosen):
             continue  # the other branch of a union, which says it better
         if _is_unknown(detail):
@@ -262,7 +263,7 @@ def _fields(wanted: Any, loc: tuple[int | str, ...]) -> set[str]:
     for step in loc:
         here = [inner for kind in here for inner in _inner(kind, step)] or here
     records = [one for kind in here for one in _branches(kind) if is_dataclass(one)]
-    return {_key_of(name) for record in records for name in record.__dataclass_fields__}
+    return {_key_of(field.name) for record in records for field in fields(record)}
 
 
 def _branches(kind: Any) -> tuple[Any, ...]:

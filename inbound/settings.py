@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.recipients import pattern
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
@@ -41,9 +42,30 @@ def _domain(text: str) -> str:
     return domain
 
 
+def _zone(text: str) -> str:
+    if not a_labels(text):
+        raise ValueError(f"{text!r} is no domain name")
+    return text
+
+
+def _return_code(text: str) -> str:
+    """An address or network of RFC 5782 2.1's 127.0.0.0/8."""
+    try:
+        within = ipaddress.IPv4Network(text).subnet_of(ipaddress.IPv4Network("127.0.0.0/8"))
+    except ValueError:
+        within = False
+    if not within:
+        raise ValueError(f"{text!r} is no return code of a DNSBL: those are addresses in 127.0.0.0/8")
+    return text
+
+
 Network = Annotated[str, AfterValidator(_network)]
+Zone = Annotated[str, AfterValidator(_zone)]
+ReturnCode = Annotated[str, AfterValidator(_return_code)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Count = Annotated[int, Field(gt=0)]
+Allowed = Annotated[int, Field(ge=0)]
+Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -59,8 +81,8 @@ class Tls:
 class DnsblZone:
     """One DNSBL zone (RFC 5782). `codes` says which A records count and what they mean; without it, 127.0.0.2 to 127.0.0.255."""
 
-    zone: str
-    codes: dict[str, str] = field(default_factory=dict)
+    zone: Zone
+    codes: dict[ReturnCode, str] = field(default_factory=dict)
 
 
 @keys
@@ -91,11 +113,17 @@ class Limits:
     header_fields: Count = 1000
     command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
+    bare_line_ends: Literal["refuse", "normalise"] = "refuse"  # a lone CR or LF; postfix smtpd_forbid_bare_newline
     connections: Count = 500  # in all
     connections_per_ip: Count = 20
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
+    soft_errors: Allowed = 10  # errors and refused recipients, then each reply waits; postfix smtpd_soft_error_limit
+    tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time
+    refused_recipients: Count = 20  # in one session; postfix counts them as errors
     messages_per_connection: Count = 100
+    messages_per_minute: Allowed = 0  # from one address or IPv6 /64; 0: as many as come; postfix has 0, too
+    greet_seconds: Pause = 0.0  # before the greeting; who speaks meanwhile is refused; postscreen_greet_wait is 6
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
     handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
@@ -236,8 +264,9 @@ def _value(text: str, kind: Any, place: Place, problems: list[Problem]) -> Node:
     """The text of a variable: as it is where a single value is wanted, as YAML where a list or a mapping is."""
     branches = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if any(_hints(branch) or typing.get_origin(branch) in (tuple, dict) for branch in branches):
-        node = parse(text, place.file, problems)
-        return node or Node(place=place, key=place)
+        node = parse(text, place.file, problems) or Node(place=place, key=place)
+        alone = node.text is not None and typing.get_origin(kind) is tuple
+        return replace(node, text=None, items=(node,)) if alone else node
     nothing = type(None) in branches and text in ("", "~", "null")
     return Node(place=place, key=place, text=None if nothing else text)
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from inbound.clients import Answer, RecordType
-from inbound.errors import ConfigurationError, TemporaryFailure
+from inbound.errors import TemporaryFailure
 from inbound.gate import Gate
 from inbound.reply import Reply
 from inbound.settings import BlockList, DnsblZone
@@ -213,17 +213,3 @@ def test_record_only_lets_a_listing_pass_but_never_relays() -> None:
     assert gate.answer(denied("192.0.2.0/24"), "a@elsewhere.test") == (
         Reply(550, "5.7.1", "not relaying: that domain does not receive its mail here")
     )
-
-
-def test_every_mistake_in_the_settings_is_told_at_once() -> None:
-    lists = BlockList(
-        allow=("192.0.2.0/33",),
-        deny=("192.0.2", "fine.example"),
-        dnsbl=(DnsblZone(zone="bad zone"), DnsblZone(zone="bl.test", codes={"192.0.2.1": "x", "127.0.0": "y"})),
-    )
-    with pytest.raises(ConfigurationError) as caught:
-        Gate(lists, ("ours.test", "not a domain", "."), Zones())
-    assert [problem.file for problem in caught.value.problems] == (
-        ["block_list.allow", "block_list.deny", "block_list.deny"] + ["block_list.dnsbl"] * 3 + ["domains"] * 2
-    )
-    assert "'192.0.2.0/33' does not appear to be an IPv4 or IPv6 network" in str(caught.value)

@@ -98,7 +98,7 @@ def test_the_file_may_be_named_by_the_environment_or_lie_where_the_program_start
     assert load(None, {"INBOUND_CONFIG": str(tmp_path / "inbound.yaml")}).hostname == "a.example"
     monkeypatch.chdir(tmp_path)
     assert load(None, {}).hostname == "a.example"
-    assert load(None, {}).rules.parent.samefile(tmp_path)
+    assert load(None, {}).data_dir.parent.samefile(tmp_path)
 
 
 def test_every_mistake_of_the_file_is_told_at_its_place(tmp_path: Path) -> None:
@@ -172,3 +172,31 @@ def test_an_address_among_the_domains_is_refused(tmp_path: Path) -> None:
 
 def test_domains_are_kept_in_their_normal_form(tmp_path: Path) -> None:
     assert load(written(tmp_path, "domains: [Bücher.example]\n"), {}).domains == ("xn--bcher-kva.example",)
+
+
+def test_every_mistake_in_a_block_list_is_told_at_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "inbound.yaml"
+    file.write_text(
+        """\
+domains: [ours.test, not a domain]
+proxy_from: [nowhere]
+block_list:
+  allow: [192.0.2.0/33]
+  deny: [192.0.2, fine.example]
+  dnsbl:
+    - zone: bad zone
+    - {zone: bl.test, codes: {192.0.2.1: listed, 127.0.0: odd, 127.0.0.2: fine}}
+"""
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, {})
+    assert sorted({(problem.line, problem.column) for problem in caught.value.problems}) == [
+        (1, 22),
+        (2, 14),
+        (4, 11),
+        (5, 10),
+        (5, 19),
+        (7, 13),
+        (8, 42),
+        (8, 59),
+    ]

@@ -23,6 +23,9 @@ class Sns:
     kind: ClassVar[str] = "sns"
     takes: ClassVar[bool] = True
     outward: ClassVar[bool] = True
+    may_refuse: ClassVar[str] = (
+        TOO_LARGE  # asked at RCPT: recipients that this may refuse share no transaction with others
+    )
 
     topic_arn: TopicArn
     encoding: Literal["utf-8", "base64"] = "utf-8"

@@ -2,6 +2,7 @@
 
 1. DATA ends at CRLF "." CRLF and nowhere else (RFC 5321 4.1.1.4). Any other look-alike (a bare LF or CR around the dot, a
    NUL between them) is content, and such content is a flaw: two servers never see two different messages in one.
+   Where the settings say `normalise`, a bare LF or CR becomes CRLF, but only when the end has been found: it ends no message.
 2. A flawed message is read to its end without being kept and then refused with its first flaw.
 3. Octets are handled in the chunks they come in, never line by line, and kept in a `BytesIO`, which grows in place and hands
    its content out without a copy: no step costs more than its chunk, and memory stays near the size of the message.
@@ -42,6 +43,7 @@ class Content:
     def __init__(self, limits: Limits) -> None:
         self.flaw: Reply | None = None
         self._limits = limits
+        self._normalise = limits.bare_line_ends == "normalise"
         self._kept = io.BytesIO()
         self._line = 0  # octets of the line that is not yet ended
 
@@ -55,7 +57,11 @@ class Content:
         if self.flaw:
             return
         line_ends = piece.count(b"\r\n")
-        if piece.count(b"\n") != line_ends or piece.count(b"\r") != line_ends or b"\0" in piece:
+        bare = piece.count(b"\n") != line_ends or piece.count(b"\r") != line_ends
+        if bare and self._normalise:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+            bare = False
+        if bare or b"\0" in piece:
             self._spoil(BARE)
         elif self._longest_line(piece) > self._limits.line_bytes:
             self._spoil(line_too_long(self._limits))
@@ -63,6 +69,11 @@ class Content:
             self._spoil(too_large(self._limits))
         else:
             self._kept.write(piece)
+
+    def expect(self, octets: int) -> None:
+        """So many octets are to come: what cannot fit is not kept at all."""
+        if not self.flaw and self.octets + octets > self._limits.message_bytes:
+            self._spoil(too_large(self._limits))
 
     def finish(self) -> bytes:
         """The whole message. Look at `flaw` afterwards: with a flaw there is none."""
@@ -132,3 +143,22 @@ class DotStuffed:
             piece = piece[2:]
             self._first = False
         self._content.add(piece)
+
+
+class Chunked:
+    """The content behind BDAT (RFC 3030): octets as they are, as many as the command says."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._carry = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next octets of a chunk; a CRLF may lie across two of them."""
+        window = self._carry + chunk
+        self._carry = b"\r" if window.endswith(b"\r") else b""
+        self._content.add(window.removesuffix(b"\r"))
+
+    def end(self) -> None:
+        """There are no more chunks."""
+        self._content.add(self._carry)
+        self._carry = b""

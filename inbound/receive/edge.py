@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
@@ -15,6 +15,7 @@ from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
 from inbound.receive.memory import keep_large_blocks_apart
+from inbound.receive.rates import Rates
 from inbound.receive.session import Session
 from inbound.receive.tls import Certificate
 from inbound.settings import Limits, Listener, Tls
@@ -51,9 +52,10 @@ class Edge:
             hostname=hostname,
             limits=limits,
             certificate=Certificate(tls) if tls else None,
-            proxy_from=_networks(proxy_from),
+            proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
+            rates=Rates(limits.messages_per_minute),
         )
         self._servers: list[asyncio.Server] = []
 
@@ -143,19 +145,6 @@ def host_and_port(address: str) -> tuple[str | None, int]:
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    networks: list[IPv4Network | IPv6Network] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text, strict=False))
-        except ValueError as error:
-            problems.append(Problem(file="proxy_from", line=0, column=0, message=str(error)))
-    if problems:
-        raise ConfigurationError(problems)
-    return networks
 
 
 def _problem(message: str) -> ConfigurationError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from inbound.receive import Door
 from inbound.receive.census import Census
 from inbound.receive.inflow import Budget
+from inbound.receive.rates import Rates
 from inbound.receive.tls import Certificate
 from inbound.reply import Reply
 from inbound.settings import Limits
@@ -28,5 +29,6 @@ class House:
     proxy_from: Collection[IPv4Network | IPv6Network]
     census: Census
     budget: Budget
+    rates: Rates
     at_work: set["asyncio.Task[Reply]"] = field(default_factory=set)
     sessions: set["Wire"] = field(default_factory=set)

@@ -45,9 +45,9 @@ class Inflow:
         self._waiter: asyncio.Future[None] | None = None
 
     @property
-    def pending(self) -> bool:
-        """Something has come that nobody has read."""
-        return bool(self._held)
+    def pending(self) -> int:
+        """Octets that have come and nobody has read."""
+        return len(self._held)
 
     @property
     def has_line(self) -> bool:
@@ -93,6 +93,19 @@ class Inflow:
     def unread(self, data: bytes) -> None:
         """Give back what was read too much."""
         self._held[:0] = data
+
+    async def quiet(self, seconds: float) -> bool:
+        """Wait. False as soon as something comes. Raises GoneError, StoppingError."""
+        try:
+            if not self._held and seconds > 0:
+                await self._more(seconds)
+        except SilentError:
+            return True
+        if self._stopping:
+            raise StoppingError
+        if self._ended and not self._held:
+            raise GoneError
+        return not self._held
 
     async def line(self, seconds: float, longest: int) -> bytes:
         """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""

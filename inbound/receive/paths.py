@@ -26,8 +26,6 @@ _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-
 _FROM = re.compile(r"from: *", re.IGNORECASE)
 _TO = re.compile(r"to: *", re.IGNORECASE)
 
-HELO_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
-
 SYNTAX_MAIL = Reply(501, "5.5.4", "syntax: MAIL FROM:<address> [parameters]")
 SYNTAX_RCPT = Reply(501, "5.5.4", "syntax: RCPT TO:<address> [parameters]")
 BAD_SENDER = Reply(501, "5.1.7", "that is not the address of a sender (RFC 5321 4.1.2)")

@@ -13,21 +13,26 @@ from typing import ClassVar
 
 from inbound.mail import Client
 from inbound.receive import Transaction
-from inbound.receive.data import Content, DotStuffed, too_large
+from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, chunk_size, command, mail_from, rcpt_to
+from inbound.receive.conduct import Conduct
+from inbound.receive.data import Content, too_large
 from inbound.receive.house import House
-from inbound.receive.inflow import CrowdedError, GoneError, Hold, OverlongError, SilentError, StoppingError
-from inbound.receive.paths import HELO_NAME, NEEDS_SMTPUTF8, RefusedError, forward_path, reverse_path
+from inbound.receive.incoming import Incoming
+from inbound.receive.inflow import CrowdedError, GoneError, OverlongError, SilentError, StoppingError
+from inbound.receive.paths import RefusedError
 from inbound.receive.replies import (
+    BAD_CHUNK,
     BAD_HELO,
-    BAD_LINE,
-    BAD_VALUE,
     BROKEN,
     BUSY,
     BYE,
     CANNOT_VERIFY,
+    CHUNKS_BEGUN,
+    CHUNKS_FAILED,
     HELO_FIRST,
     HELP,
     LINE_TOO_LONG,
+    LOST_COUNT,
     MAIL_FIRST,
     NESTED_MAIL,
     NO_ARGUMENT,
@@ -36,20 +41,16 @@ from inbound.receive.replies import (
     NOT_DONE,
     OK,
     SENDER_OK,
+    SPOKE_FIRST,
     TLS_ALREADY,
-    TOO_IDLE,
-    TOO_MANY_ERRORS,
-    TOO_MANY_MESSAGES,
+    TOO_FAST,
     TOO_MANY_RECIPIENTS,
     UNKNOWN,
-    UNKNOWN_PARAMETER,
 )
 from inbound.receive.wire import LeavingError, Wire
 from inbound.reply import Reply
 
 log = logging.getLogger(__name__)
-
-MAIL_PARAMETERS = {"SIZE", "BODY", "SMTPUTF8"}
 
 
 class Session(Wire):
@@ -60,16 +61,18 @@ class Session(Wire):
         self._helo = ""
         self._esmtp = False
         self._transaction: Transaction | None = None
+        self._incoming: Incoming | None = None
+        self._chunks_failed = False  # what comes of this message can only be thrown away
         self._smtputf8 = False
         self._recipients = 0
-        self._errors = 0
-        self._idle_commands = 0
-        self._messages = 0
+        self._conduct = Conduct(house.limits)
 
     async def greet(self) -> None:
-        """RFC 5321 4.2."""
-        if self._inflow.pending:
+        """RFC 5321 4.2, to a client that waits for it if it is made to wait at all."""
+        if not await self._inflow.quiet(self._limits.greet_seconds):
             log.warning("%s spoke before the greeting", self.peer)
+            if self._limits.greet_seconds:
+                raise LeavingError(SPOKE_FIRST)
         log.info("%s connected", self.peer)
         self.send_later(f"220 {self._house.hostname} ESMTP")
 
@@ -81,35 +84,39 @@ class Session(Wire):
             line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
             await self._obey(line)
         except OverlongError:
-            self._refuse(LINE_TOO_LONG)
+            await self._refuse(LINE_TOO_LONG)
         except RefusedError as refused:
-            self._refuse(refused.reply)
+            await self._refuse(refused.reply)
         except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             await self.push(await self.handle_exception(error))
 
     async def _obey(self, line: bytes) -> None:
-        verb, argument = _command(line)
-        if verb in _IDLE_VERBS:
-            self._idle_commands += 1
-            if self._idle_commands > self._limits.idle_commands:
-                raise LeavingError(TOO_IDLE)
+        verb, argument = command(line)
+        if verb in IDLE:
+            _leave(self._conduct.idles())
         method = self._VERBS.get(verb)
         if method is None:
-            raise RefusedError(NOT_DONE if verb in _NOT_OFFERED else UNKNOWN)
+            raise RefusedError(NOT_DONE if verb in NOT_OFFERED else UNKNOWN)
         await method(self, argument)
 
     def _answer(self, reply: Reply) -> None:
         log.debug("%s << %s", self.peer, reply)
         self.send_later(str(reply))
 
-    def _refuse(self, reply: Reply) -> None:
+    async def _refuse(self, reply: Reply) -> None:
         log.info("%s refused: %s", self.peer, reply)
+        farewell = self._conduct.errs(reply)
+        await self._hold_back()
         self._answer(reply)
-        self._errors += 1
-        if self._errors >= self._limits.errors:
-            raise LeavingError(TOO_MANY_ERRORS)
+        _leave(farewell)
+
+    async def _hold_back(self) -> None:
+        """An offender's reply waits, and with it whatever it wants to try next."""
+        if self._conduct.offends and self._limits.tarpit_seconds:
+            await self.flush()
+            await asyncio.sleep(self._limits.tarpit_seconds)
 
     def _client(self) -> Client:
         assert self._client_ip is not None  # noqa: S101 - known before the greeting
@@ -131,6 +138,7 @@ class Session(Wire):
             f"SIZE {self._limits.message_bytes}",
             "8BITMIME",
             "SMTPUTF8",
+            "CHUNKING",
             "ENHANCEDSTATUSCODES",
             f"LIMITS MAILMAX={self._limits.messages_per_connection} RCPTMAX={self._limits.recipients}",  # RFC 9422
         ]
@@ -149,6 +157,14 @@ class Session(Wire):
         self._transaction = None
         self._smtputf8 = False
         self._recipients = 0
+        self._chunks_failed = False
+        self.drop_message()
+
+    def drop_message(self) -> None:
+        """Forget what has come of a message."""
+        if self._incoming:
+            self._incoming.release()
+            self._incoming = None
 
     async def smtp_MAIL(self, argument: str | None) -> None:  # noqa: N802
         """RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531)."""
@@ -156,95 +172,126 @@ class Session(Wire):
             raise RefusedError(HELO_FIRST)
         if self._transaction:
             raise RefusedError(NESTED_MAIL)
-        path = reverse_path(argument or "")
-        if path.parameters.keys() - MAIL_PARAMETERS or (path.parameters and not self._esmtp):
-            raise RefusedError(UNKNOWN_PARAMETER)
-        body = path.parameters.get("BODY", "7BIT").upper()
-        if body not in {"7BIT", "8BITMIME"} or path.parameters.get("SMTPUTF8"):
-            raise RefusedError(BAD_VALUE)
-        smtputf8 = "SMTPUTF8" in path.parameters
-        if not smtputf8 and not path.address.isascii():
-            raise RefusedError(NEEDS_SMTPUTF8)
-        if "SIZE" in path.parameters:
-            self._check_size(path.parameters["SIZE"])
-        if self._messages >= self._limits.messages_per_connection:
-            raise LeavingError(TOO_MANY_MESSAGES)
-        self._transaction = self._house.door.open(self._client(), path.address, smtputf8=smtputf8)
-        self._smtputf8 = smtputf8
-        self._answer(SENDER_OK)
-
-    def _check_size(self, value: str) -> None:
-        if not (value.isascii() and value.isdigit() and len(value) <= 20):  # noqa: PLR2004 - RFC 1870 3
-            raise RefusedError(BAD_VALUE)
-        if int(value) > self._limits.message_bytes:
+        sender = mail_from(argument or "", esmtp=self._esmtp)
+        if sender.size > self._limits.message_bytes:
             raise RefusedError(too_large(self._limits))
+        _leave(self._conduct.begins_message())
+        if self._place and not self._house.rates.admits(self._place):
+            raise RefusedError(TOO_FAST)
+        self._chunks_failed = False
+        self._transaction = self._house.door.open(self._client(), sender.address, smtputf8=sender.smtputf8)
+        self._smtputf8 = sender.smtputf8
+        self._answer(SENDER_OK)
 
     async def smtp_RCPT(self, argument: str | None) -> None:  # noqa: N802
         """RFC 5321 4.1.1.3. The transaction answers."""
         if not self._transaction:
             raise RefusedError(MAIL_FIRST if self._helo else HELO_FIRST)
-        path = forward_path(argument or "")
-        if path.parameters:
-            raise RefusedError(UNKNOWN_PARAMETER)
-        if not self._smtputf8 and not path.address.isascii():
-            raise RefusedError(NEEDS_SMTPUTF8)
+        if self._incoming or self._chunks_failed:
+            raise RefusedError(CHUNKS_BEGUN)
+        address = rcpt_to(argument or "", smtputf8=self._smtputf8)
         if self._recipients >= self._limits.recipients:
             self._answer(TOO_MANY_RECIPIENTS)
             return
-        reply = await self._transaction.recipient(path.address)
+        reply = await self._transaction.recipient(address)
         self._recipients += reply.accepts
+        farewell = self._conduct.names_recipient(reply)
+        if reply.refuses:
+            await self._hold_back()
         self._answer(reply)
+        _leave(farewell)
 
     async def smtp_DATA(self, argument: str | None) -> None:  # noqa: N802
         """RFC 5321 4.1.1.4."""
         if argument:
             raise RefusedError(NO_ARGUMENT)
-        if not self._transaction:
-            raise RefusedError(MAIL_FIRST if self._helo else HELO_FIRST)
-        if not self._recipients:
-            raise RefusedError(NO_RECIPIENTS)
-        if self._house.budget.spent:
-            self._answer(BUSY)
-            return
+        if self._incoming or self._chunks_failed:
+            raise RefusedError(CHUNKS_BEGUN)
+        refusal = self._content_refusal()
+        if refusal or self._house.budget.spent:
+            raise RefusedError(refusal or BUSY)
         await self.push("354 go on, CRLF . CRLF ends it")
-        hold = self._house.budget.hold()
-        try:
-            content = await self._receive(hold)
-            await self._hand_over(self._transaction, content)
-        finally:
-            hold.release()
+        self._incoming = Incoming(self._inflow, self._house.budget, self._limits)
+        await self._incoming.data()
+        await self._hand_over(self._incoming)
 
-    async def _receive(self, hold: Hold) -> Content:
-        content = Content(self._limits)
-        data = DotStuffed(content)
+    async def smtp_BDAT(self, argument: str | None) -> None:  # noqa: N802
+        """RFC 3030. The octets are read whatever the answer is, so that they can never be taken for commands."""
+        size = chunk_size(argument or "")
+        if not size:  # how much is content and where commands begin cannot be known
+            self._answer(BAD_CHUNK)
+            raise LeavingError(LOST_COUNT)
+        octets, last = size
+        refusal = self._chunk_refusal()
+        if refusal:
+            self._chunks_failed = True
+            await self._skip(octets)
+            if last:
+                self._forget_transaction()
+            raise RefusedError(refusal)
+        self._incoming = self._incoming or Incoming(self._inflow, self._house.budget, self._limits)
+        await self._before_reading(octets)
+        await self._incoming.chunk(octets, last=last)
+        if last:
+            await self._hand_over(self._incoming)
+        elif flaw := self._incoming.content.flaw:
+            self._chunks_failed = True
+            self.drop_message()
+            raise RefusedError(flaw)
+        else:
+            self._answer(Reply(250, "2.0.0", f"{octets} octets"))
+
+    def _chunk_refusal(self) -> Reply | None:
+        if self._chunks_failed:
+            return CHUNKS_FAILED
+        if not self._incoming and self._house.budget.spent:
+            return BUSY
+        return self._content_refusal()
+
+    def _content_refusal(self) -> Reply | None:
+        if not self._transaction:
+            return MAIL_FIRST if self._helo else HELO_FIRST
+        return None if self._recipients else NO_RECIPIENTS
+
+    async def _skip(self, octets: int) -> None:
         deadline = self.loop.time() + self._limits.data_seconds
-        while True:
-            await hold.room(self._limits.data_idle_seconds)
+        await self._before_reading(octets)
+        while octets:
             left = deadline - self.loop.time()
             if left <= 0:
                 raise SilentError
-            chunk = await self._inflow.chunk(min(left, self._limits.data_idle_seconds))
-            behind = data.feed(chunk)
-            hold.set(content.octets)
-            if behind is not None:
-                self._inflow.unread(behind)
-                return content
+            octets -= len(await self._inflow.chunk(min(left, self._limits.data_idle_seconds), octets))
 
-    async def _hand_over(self, transaction: Transaction, content: Content) -> None:
+    async def _before_reading(self, octets: int) -> None:
+        """A client that is waited for must have its replies."""
+        if self._inflow.pending < octets:
+            await self.flush()
+
+    async def _hand_over(self, incoming: Incoming) -> None:
+        transaction = self._transaction
+        assert transaction is not None  # noqa: S101 - or there is no content
+        self._incoming = None
         self._forget_transaction()
-        self._messages += 1
-        self._errors = self._idle_commands = 0
+        try:
+            reply = await self._judged(transaction, incoming.content)
+        finally:
+            incoming.release()
+        self._conduct.brings_message(reply)
+        self._answer(reply)
+        await self.flush()  # the next command may take its time
+
+    async def _judged(self, transaction: Transaction, content: Content) -> Reply:
         raw = content.finish()
         if content.flaw:
             log.info("%s message refused: %s", self.peer, content.flaw)
-            self._answer(content.flaw)
-            return
+            return content.flaw
+        await self.flush()
         work = self.loop.create_task(self._work(transaction, raw))
         del raw
         self._house.at_work.add(work)
         work.add_done_callback(self._house.at_work.discard)
         await asyncio.wait((work,))
-        self._answer(BROKEN if work.cancelled() else work.result())
+        return BROKEN if work.cancelled() else work.result()
 
     async def _work(self, transaction: Transaction, raw: bytes) -> Reply:
         """Runs to its end whatever becomes of the client."""
@@ -298,6 +345,7 @@ class Session(Wire):
         "MAIL": smtp_MAIL,
         "RCPT": smtp_RCPT,
         "DATA": smtp_DATA,
+        "BDAT": smtp_BDAT,
         "RSET": smtp_RSET,
         "NOOP": smtp_NOOP,
         "HELP": smtp_HELP,
@@ -307,17 +355,6 @@ class Session(Wire):
     }
 
 
-_IDLE_VERBS = {"HELO", "EHLO", "RSET", "NOOP", "HELP", "VRFY", "EXPN"}
-_NOT_OFFERED = {"EXPN", "AUTH", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BDAT", "BURL"}
-
-
-def _command(line: bytes) -> tuple[str, str | None]:
-    """The verb in upper case and the rest of the line, None if there is none. Raises RefusedError."""
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise RefusedError(BAD_LINE) from None
-    if not text.endswith("\r\n") or not text[:-2].rstrip(" \t").isprintable():
-        raise RefusedError(BAD_LINE)
-    verb, _, argument = text[:-2].partition(" ")
-    return verb.rstrip("\t").upper(), argument.strip(" \t") or None
+def _leave(farewell: Reply | None) -> None:
+    if farewell:
+        raise LeavingError(farewell)

@@ -60,6 +60,10 @@ class Wire(SMTP):
         """Read one command and answer it."""
         raise NotImplementedError
 
+    def drop_message(self) -> None:
+        """Forget what has come of a message."""
+        raise NotImplementedError
+
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,6 +124,7 @@ class Wire(SMTP):
         except Exception:
             log.exception("%s: the session broke", self.peer)
         finally:
+            self.drop_message()
             self._house.census.depart()
             if self._place:
                 self._house.census.unsettle(self._place)

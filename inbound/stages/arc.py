@@ -6,7 +6,7 @@ is, and every seal for the sets up to its own, from the newest to the oldest. dk
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
@@ -81,17 +81,33 @@ class Arc:
             if one.cv != ("none" if instance == 1 else "pass"):
                 raise Rejected("fail", f"cv= of seal {instance} cannot be")
         hashes = Hashes(mail.raw, mail.headers)
-        newest = _message_signature(sets[-1].message)
-        if len(mail.raw) > BIG:
-            await offload(_check_body, hashes, newest)
-        else:
-            _check_body(hashes, newest)
-        header = hashes.header(hashes.select(newest.signed), newest.field, newest.header_canonicalization)
-        await self._check(newest, header, f"message signature {len(sets)}")
+        await self._check_message(mail, hashes, sets[-1].message, f"message signature {len(sets)}")
         for instance in range(len(sets), 0, -1):
             seal = _seal(sets[instance - 1])
             sealed = [field for one in sets[:instance] for field in (one.results, one.message, one.seal)][:-1]
             await self._check(seal, hashes.header(sealed, seal.field, "relaxed"), f"seal {instance}")
+
+    async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
+        """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
+        tags = tags_of(field.raw.partition(b":")[2])
+        signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "s"))
+        if "h" not in tags or _SEAL in signature.signed:  # RFC 8617 4.1.2
+            raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
+        try:
+            await self._check_form(mail, hashes, signature, what)
+        except Rejected:
+            if "c" in tags:
+                raise
+            drafts = replace(signature, header_canonicalization="relaxed", body_canonicalization="relaxed")
+            await self._check_form(mail, hashes, drafts, what)
+
+    async def _check_form(self, mail: Mail, hashes: Hashes, signature: Signature, what: str) -> None:
+        wanted = (signature.body_canonicalization, signature.length)
+        digest, _ = await offload(hashes.body, *wanted) if len(mail.raw) > BIG else hashes.body(*wanted)
+        if digest != signature.body_hash:
+            raise Rejected("fail", f"{what}: the body is not the one signed")
+        header = hashes.header(hashes.select(signature), signature.field, signature.header_canonicalization)
+        await self._check(signature, header, what)
 
     async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
         if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
@@ -105,19 +121,6 @@ class Arc:
             verify(signature, key, header_hash)
         except Rejected as rejected:
             raise Rejected("fail", f"{what}: {rejected.reason}") from None
-
-
-def _check_body(hashes: Hashes, signature: Signature) -> None:
-    if hashes.body(signature.body_canonicalization, signature.length)[0] != signature.body_hash:
-        raise Rejected("fail", "the body is not the one signed")
-
-
-def _message_signature(field: HeaderField) -> Signature:
-    tags = tags_of(field.raw.partition(b":")[2])
-    signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "h", "s"))
-    if _SEAL in signature.signed:  # RFC 8617 4.1.2
-        raise Rejected("fail", "the message signature covers a seal")
-    return signature
 
 
 def _seal(one: _Set) -> Signature:

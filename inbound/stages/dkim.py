@@ -179,7 +179,7 @@ def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "l= is longer than the body")
     if digest != signature.body_hash:
         raise Rejected("fail", "the body is not the one signed")
-    fields = hashes.select(signature.signed)
+    fields = hashes.select(signature)
     verify(signature, key, hashes.header(fields, signature.field, signature.header_canonicalization))
 
 

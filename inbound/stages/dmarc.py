@@ -154,7 +154,7 @@ async def parse(published: Published) -> Policy | None:
     record = _without_oddities(published.text)
     if record is None:
         return None
-    parser = await offload(_parser)
+    parser = _parser() if _parser.cache_info().currsize else await offload(_parser)
     tags = {name: tag["value"] for name, tag in parser(record, published.domain)["tags"].items()}
     return Policy(
         p=cast("PolicyWord", tags["p"]),

@@ -306,14 +306,15 @@ class Hashes:
         """How many fields of that name (lower case) there are."""
         return len(self._fields.get(name, ()))
 
-    def select(self, names: Sequence[str]) -> Iterator[HeaderField]:
+    def select(self, signature: Signature) -> Iterator[HeaderField]:
         """The fields that h= means: each name the lowest one not taken yet, or nothing (RFC 6376 5.4.2)."""
-        taken: dict[str, int] = {}
-        for name in names:
-            fields = self._fields.get(name, ())
-            taken[name] = taken.get(name, 0) + 1
-            if taken[name] <= len(fields):
-                yield fields[-taken[name]]
+        left = {name: iter(reversed(self._fields.get(name, ()))) for name in set(signature.signed)}
+        for name in signature.signed:
+            field = next(left[name], None)
+            if field is signature.field:  # it was not there yet when its own h= was written
+                field = next(left[name], None)
+            if field is not None:
+                yield field
 
     def header(self, fields: Iterable[HeaderField], signature: HeaderField, canonicalization: str) -> bytes:
         """The hash over header fields and the signature field itself, its b= emptied (RFC 6376 3.7)."""

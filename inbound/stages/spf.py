@@ -6,9 +6,11 @@ pyspf evaluates; what it does not do is done here, in a subclass, so that its mo
    no answer is a temperror.
 2. pyspf needs quadratic time for a long term, so records and terms have a length that they may not exceed: permerror.
 3. Whatever else pyspf lets escape came of a record that its owner wrote: permerror, never a crash.
-4. The explanation is fetched only when the result is fail, and is printable ASCII of bounded length (RFC 7208 6.2, 8.4).
+4. Where pyspf and the letter of the RFC differ (case of modifiers, macros that are none, what counts as a look-up), the RFC wins.
+5. The explanation is fetched only when the result is fail, and is printable ASCII of bounded length (RFC 7208 6.2, 8.4).
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -27,7 +29,11 @@ LONGEST_RECORD = 8192  # octets; RFC 7208 3.4 advises 450, the longest seen in t
 LONGEST_TERM = 512  # a domain name has 253, its macros a few more
 LONGEST_EXPLANATION = 512  # octets of the record, and of what is made of it
 LONGEST_REASON = 200
+LONGEST_NAME = 253  # RFC 7208 7.3
 PTR_NAMES = 10  # RFC 7208 4.6.4
+
+_MACRO = re.compile(r"%(?:[%_-]|\{[slodiphcrtv]([0-9]{0,3})r?[.+,/_=-]*\})", re.IGNORECASE)
+_MACRO_OR_TEXT = re.compile(r"%(?:[%_-]|\{[^}]*\})|[^%]{1,200}")
 
 Identity = Literal["mailfrom", "helo"]
 
@@ -102,7 +108,8 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         self._resolver = resolver
         self.l, self.o, self.d = local, domain, domain  # pyspf takes a quoted local part with an @ in it apart
         self.t = str(int(now))
-        self._depth = 0
+        self._depths: list[int] = []  # of the records under evaluation; a redirect has the depth of what it replaces
+        self._redirect_ahead = False
         self._explanation: tuple[str, str] | None = None  # exp= of the record that decides, and that record's domain
 
     def evaluate(self) -> tuple[SpfResult, str, str]:
@@ -110,17 +117,19 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         try:
             result, _, text = self.check()
             explanation = self._explain() if result == "fail" else ""
-        except TemporaryFailure:
-            raise
         except Exception as error:  # noqa: BLE001 - IDNAError, ValueError, AssertionError: see libraries' issues
             return "permerror", "", _printable(f"not to be evaluated: {type(error).__name__}: {error}", LONGEST_REASON)
         reason = text.partition("Error: ")[2] if result in ("permerror", "temperror") else ""
         return cast("SpfResult", result), explanation, _printable(reason, LONGEST_REASON)
 
+    # DNS
+
     def dns(self, name: str, qtype: RecordType, cnames: object = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002
         """The records, as pyspf has them. CNAMEs are followed by the resolver."""
+        if not all(0 < len(label) < 64 for label in name.rstrip(".").split(".")):  # noqa: PLR2004 - RFC 1035 2.3.4
+            return []
         try:
-            answer = wait(self._resolver.query(str(name), qtype))
+            answer = wait(self._resolver.query(name, qtype))
         except TemporaryFailure as failure:
             raise spf.TempError(str(failure)) from None
         if not answer.records and not ignore_void:  # RFC 7208 4.6.4: void look-ups
@@ -135,6 +144,13 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
                 return [(int(preference), exchange) for preference, exchange in pairs]
             case _:
                 return list(answer.records)
+
+    def dns_mx(self, domainname: str) -> list[str]:
+        """The addresses of a domain's mail exchangers. One without an address makes no void look-up: terms do (4.6.4)."""
+        exchangers = sorted(self.dns(domainname, "MX"))
+        if len(exchangers) > spf.MAX_MX:
+            raise spf.PermError(f"more than {spf.MAX_MX} MX records", domainname)
+        return [address for _, exchanger in exchangers for address in self.dns(exchanger, self.A, ignore_void=True)]
 
     def dns_spf(self, domain: str) -> str | None:
         """The one SPF record of a domain."""
@@ -153,20 +169,63 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
 
     def _leads_back(self, name: str) -> bool:
         try:
-            return bool(self.cidrmatch(self.dns_a(name, self.A), self.cidrmax))
+            return bool(self.cidrmatch(self.dns(name, self.A, ignore_void=True), self.cidrmax))
         except spf.TempError:
             return False
 
+    # Records and their terms
+
     def check0(self, spf_record: str, recursion: int) -> tuple[str, int, str]:
-        """Evaluate one record; a redirect comes here again at the same depth, with its own explanation or none."""
-        self._depth = recursion
+        """Evaluate one record. A redirect comes here from within, at the same depth, with its own explanation or none."""
+        if recursion in self._depths:
+            self.check_lookups()  # counted when it is taken, see below
         if not recursion:
             self._explanation = None
-        return cast("tuple[str, int, str]", super().check0(spf_record, recursion))
+        self._depths.append(recursion)
+        try:
+            return cast("tuple[str, int, str]", super().check0(self._spelled_alike(spf_record), recursion))
+        finally:
+            self._depths.pop()
+
+    def _spelled_alike(self, record: str | None) -> str | None:
+        """The record with modifiers' names in small letters, as pyspf expects them, and unknown ones once (RFC 7208 6)."""
+        terms: list[str] = []
+        seen: set[str] = set()
+        self._redirect_ahead = False
+        for term in (record or "").split(" "):
+            modifier = spf.RE_MODIFIER.match(term)
+            if not modifier:
+                terms.append(term)
+                continue
+            name, value = modifier[1].lower(), term[modifier.end() :]
+            if name in seen and name not in ("redirect", "exp"):
+                self.expand(value)  # ignored, but not when its syntax is wrong
+                continue
+            seen.add(name)
+            self._redirect_ahead |= name == "redirect"
+            terms.append(f"{name}={value}")
+        return " ".join(terms) if record else record
+
+    def check_lookups(self) -> None:
+        """Count a term that asks DNS. pyspf counts a redirect when it reads it, whether it will be taken or not."""
+        if self._redirect_ahead:
+            self._redirect_ahead = False
+            return
+        super().check_lookups()
+
+    def expand(self, s: str, stripdot: bool = True) -> str:
+        """Expand the macros of a domain-spec (RFC 7208 7). pyspf takes some that are none, and cuts long names once only."""
+        _check_macros(s)
+        expanded: str = super().expand(s, stripdot)
+        while stripdot and len(expanded) > LONGEST_NAME and "." in expanded:  # RFC 7208 7.3
+            expanded = expanded.partition(".")[2]
+        return expanded
+
+    # The explanation
 
     def get_explanation(self, spec: str) -> None:
         """Note where the explanation is: only a fail needs it, and only from the outermost record (RFC 7208 6.2)."""
-        if not self._depth:
+        if not self._depths[-1]:
             self._explanation = (spec, self.d)
 
     def _explain(self) -> str:
@@ -178,9 +237,21 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
             texts = self.dns_txt(spec, ignore_void=True)
             if len(texts) != 1 or len(texts[0]) > LONGEST_EXPLANATION:
                 return ""
-            return _printable(self.expand(spf.to_ascii(texts[0]), stripdot=False), LONGEST_EXPLANATION)
+            text = spf.to_ascii(texts[0])
+            _check_macros(text)
+            # One by one, because pyspf cuts what is longer than a name.
+            parts = (self.expand(part, stripdot=False) for part in _MACRO_OR_TEXT.findall(text))
+            return _printable("".join(parts), LONGEST_EXPLANATION)
         except (spf.PermError, spf.TempError):
             return ""
+
+
+def _check_macros(text: str) -> None:
+    """RFC 7208 7.1 and 7.3. Raises PermError."""
+    if "%" in _MACRO.sub("", text):
+        raise spf.PermError("a % that begins no macro", text)
+    if any(digits and not int(digits) for digits in _MACRO.findall(text)):
+        raise spf.PermError("a macro that leaves nothing over", text)
 
 
 def _printable(text: str, longest: int) -> str:

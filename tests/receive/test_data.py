@@ -142,6 +142,45 @@ def test_a_message_cannot_be_smuggled_in(sequence: bytes, fast: bool) -> None:
     assert (door.contents, len(door.opened)) == ([], 1)
 
 
+NORMALISING = Limits(bare_line_ends="normalise")
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["in one segment", "octet by octet"])
+@pytest.mark.parametrize("sequence", SMUGGLING, ids=repr)
+def test_where_line_ends_are_normalised_it_is_one_message_all_the_same(sequence: bytes, fast: bool) -> None:
+    inner = b"MAIL FROM:<admin@ours.test>\r\nDATA\r\nSubject: smuggled\r\n"
+    stream = b"Subject: outer\n\nbody" + sequence + inner + b".\r\nQUIT\r\n"
+    chunks = [stream] if fast else [stream[at : at + 1] for at in range(len(stream))]
+    message, flaw, behind = read(chunks, NORMALISING)
+    assert behind == b"QUIT\r\n"
+    if b"\0" in sequence:
+        assert (message, flaw) == (b"", BARE)
+    else:
+        assert flaw is None
+        assert message.startswith(b"Subject: outer\r\n\r\nbody\r\n")
+        assert message.endswith(inner)
+        assert message.count(b"\r") == message.count(b"\n") == message.count(b"\r\n")
+
+
+@settings(deadline=None)
+@given(stream=STREAMS, cuts=st.lists(st.integers(0, 100), max_size=20))
+def test_normalising_does_not_depend_on_the_chunks(stream: bytes, cuts: list[int]) -> None:
+    stream = stream.replace(b"\0", b"x") + b"\r\n.\r\n"
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    chunks = [stream[start:stop] for start, stop in pairwise(places)]
+    message, _, behind = oracle(stream)
+    lines = message.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    roomy = Limits(bare_line_ends="normalise", header_fields=1000)
+    assert read(chunks, roomy) == (b"\r\n".join(lines), None, behind)
+
+
+def test_normalising_keeps_to_the_caps() -> None:
+    limits = Limits(bare_line_ends="normalise", message_bytes=20, line_bytes=8)
+    assert read([b"\n" * 11 + b"\r\n.\r\n"], limits)[1] == Reply(552, "5.3.4", "the message is larger than 20 octets")
+    assert read([b"\n" + b"x" * 9 + b"\n\r\n.\r\n"], limits)[1] == Reply(554, "5.6.0", "a line is longer than 8 octets")
+    assert read([b"\n" + b"x" * 8 + b"\ny\r\n.\r\n"], limits)[0] == b"\r\nxxxxxxxx\r\ny\r\n"
+
+
 @pytest.mark.parametrize("line", [b".", b"..", b". ", b".\t", b".x", b"x."])
 def test_lines_that_begin_with_a_dot_arrive_as_they_were(line: bytes) -> None:
     door = FakeDoor()

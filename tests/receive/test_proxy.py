@@ -5,10 +5,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from inbound.errors import ConfigurationError
-from inbound.receive.edge import Edge
 from inbound.settings import Limits
-from tests.receive.talk import HOSTNAME, FakeDoor, run, served, talking, until
+from tests.receive.talk import FakeDoor, run, served, talking, until
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -142,9 +140,3 @@ def test_connections_are_counted_by_the_clients_address_not_the_proxys() -> None
 
     greeting = "220 mx.test ESMTP"
     assert run(play()) == [greeting, "421 4.7.0 too many connections from your address, try again later", greeting]
-
-
-def test_a_bad_network_is_told() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Edge(FakeDoor(), hostname=HOSTNAME, proxy_from=["127.0.0.0/8", "10.0.0.0/40", "proxy.test"])
-    assert [problem.file for problem in caught.value.problems] == ["proxy_from", "proxy_from"]

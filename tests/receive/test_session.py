@@ -35,6 +35,7 @@ def test_a_message_goes_through() -> None:
         < 250-SIZE 41943040
         < 250-8BITMIME
         < 250-SMTPUTF8
+        < 250-CHUNKING
         < 250-ENHANCEDSTATUSCODES
         < 250 LIMITS MAILMAX=100 RCPTMAX=100
         > MAIL FROM:<a@sender.test> SIZE=1000 BODY=8BITMIME
@@ -182,6 +183,7 @@ COMMANDS = {
         < 250-SIZE 41943040
         < 250-8BITMIME
         < 250-SMTPUTF8
+        < 250-CHUNKING
         < 250-ENHANCEDSTATUSCODES
         < 250 LIMITS MAILMAX=100 RCPTMAX=100
         > MAIL FROM:<a@b.test> SIZE=41943041
@@ -260,6 +262,7 @@ def test_addresses_reach_the_door_as_written() -> None:
         < 250-SIZE 41943040
         < 250-8BITMIME
         < 250-SMTPUTF8
+        < 250-CHUNKING
         < 250-ENHANCEDSTATUSCODES
         < 250 LIMITS MAILMAX=100 RCPTMAX=100
         > MAIL FROM:<@relay.test,@b.test:Jörg@Bücher.example> SMTPUTF8

@@ -1,16 +1,19 @@
 import asyncio
+import base64
 import contextlib
 import re
 
 import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from inbound.stages.arc import Arc
 from inbound.testing import FakeResolver, Records
 from inbound.verdicts import ArcVerdict
 from tests.stages.builders import mail_from
-from tests.stages.signer import MESSAGE, key_record, rsa_key
+from tests.stages.signer import MESSAGE, canonical_field, key_record, rsa_key, sign
 
 ZONE: Records = {"s1._domainkey.list.example": {"TXT": [key_record(rsa_key())]}}
 PEM = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -54,7 +57,7 @@ def test_a_chain_that_dkimpy_sealed_holds(sets: int) -> None:
 
 
 CHANGES: list[tuple[str, bytes, bytes, str]] = [
-    ("the body", rb"Hello", b"Hullo", "the body is not the one signed"),
+    ("the body", rb"Hello", b"Hullo", "message signature 2: the body is not the one signed"),
     ("a signed field", rb"Subject: A", b"Subject: B", "message signature 2: the signature does not verify"),
     (
         "the results of the first set",
@@ -84,7 +87,7 @@ CHANGES: list[tuple[str, bytes, bytes, str]] = [
         "a seal among the signed fields",
         rb"(ARC-Message-Signature: i=2;.*?h=)",
         rb"\1arc-seal:",
-        "the message signature covers a seal",
+        "message signature 2: h= covers a seal",
     ),
     ("a selector", rb"(ARC-Message-Signature: i=2;.*?)s=s1", rb"\1s=s2", "message signature 2: there is no such key"),
 ]
@@ -106,6 +109,30 @@ def test_a_field_written_without_blank_before_its_number_is_of_its_set() -> None
     raw = chain(1)
     respaced = raw.replace(b"ARC-Message-Signature: i=1", b"ARC-Message-Signature:i=1")
     assert judge(respaced).result == "pass"  # relaxed canonicalisation sees no difference; dkimpy raises IndexError
+
+
+def own_set(tags: dict[str, str | None], how: tuple[str, str], header: str = "from:subject") -> bytes:
+    """A message with one set that dkimpy would not make."""
+    base = {"v": None, "i": "1", "d": "list.example"}
+    results = b"ARC-Authentication-Results: i=1; list.example; spf=pass\r\n"
+    signed = sign(MESSAGE, name="ARC-Message-Signature", tags=base | tags, canonicalization=how, header=header)
+    message_signature = signed.removesuffix(MESSAGE)
+    seal = b"ARC-Seal: i=1; cv=none; a=rsa-sha256; d=list.example; s=s1; b="
+    fields = [canonical_field(field, "relaxed") for field in (results, message_signature, seal)]
+    value = rsa_key().sign(b"".join(fields).removesuffix(b"\r\n"), PKCS1v15(), SHA256())
+    return seal + base64.b64encode(value) + b"\r\n" + message_signature + results + MESSAGE
+
+
+@pytest.mark.parametrize("how", [("simple", "simple"), ("relaxed", "relaxed")])
+def test_a_message_signature_without_c_may_be_as_the_rfc_has_it_or_as_its_drafts_had(how: tuple[str, str]) -> None:
+    raw = own_set({"c": None}, how)
+    assert judge(raw).result == "pass"
+    assert judge(raw.replace(b"Hello", b"Hullo")).reason == "message signature 1: the body is not the one signed"
+
+
+def test_a_message_signature_may_cover_no_field_but_must_say_so() -> None:
+    assert judge(own_set({"h": ""}, ("relaxed", "relaxed"), "")).result == "pass"
+    assert judge(own_set({"h": None}, ("relaxed", "relaxed"), "")).reason == "message signature 1: h= is missing"
 
 
 def test_the_message_may_change_between_seals_and_the_newest_signature_counts() -> None:

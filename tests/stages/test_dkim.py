@@ -24,6 +24,10 @@ def only(verdict: DkimVerdict) -> DkimSignature:
     return signature
 
 
+def only_first(verdict: DkimVerdict) -> DkimSignature:
+    return verdict.signatures[0]
+
+
 def test_a_valid_signature_passes_and_tells_everything_about_itself() -> None:
     verdict = judge(sign(tags={"t": str(int(NOW) - 60), "x": str(int(NOW) + 60)}))
     assert verdict == DkimVerdict(
@@ -112,6 +116,15 @@ def test_fields_are_taken_from_the_bottom_and_more_than_there_are_forbids_anothe
     assert judge(sign(twice, header="from:x-a").replace(b"X-A: 2", b"X-A: 3")).result == "fail"
     assert judge(sign(twice, header="from:x-a:x-a:x-a")).result == "pass"
     assert judge(b"X-A: 0\r\n" + sign(twice, header="from:x-a:x-a:x-a")).result == "fail"
+
+
+def test_a_signature_that_forbids_another_signature_does_not_mean_itself() -> None:
+    assert judge(sign(header="from:dkim-signature")).result == "pass"
+    older = sign(tags={"s": "older"})
+    assert only_first(judge(sign(older, header="from:dkim-signature"))).result == "pass"
+    added = older.removesuffix(MESSAGE)
+    below = sign(header="from:dkim-signature").replace(b"From:", added + b"From:", 1)
+    assert only_first(judge(below)).result == "fail"
 
 
 REFUSED: list[tuple[str, Mapping[str, Any], str, str]] = [

@@ -24,7 +24,7 @@ def judge(
     return asyncio.run(stage(mail_from(sender, helo=helo, client_ip=client)))
 
 
-def record(text: str, **more: Any) -> Records:
+def record(text: str, **more: Any) -> dict[str, Any]:
     return {"sender.example": {"TXT": [text]}} | {name.replace("_", "."): entry for name, entry in more.items()}
 
 
@@ -123,6 +123,102 @@ def test_eleven_mail_exchangers_are_too_many() -> None:
     assert judge(zone | many).result == "pass"
 
 
+def test_an_exchanger_without_address_is_no_void_lookup() -> None:
+    zone: dict[str, Any] = {f"mx{at}.example": {"A": ["198.51.100.1"]} for at in range(5)}
+    exchangers = [f"10 mx{at}.example" for at in range(5)]
+    sender = {"sender.example": {"TXT": ["v=spf1 mx ip6:2001:db8::1 -all"], "MX": exchangers}}
+    assert judge(zone | sender, ip="2001:db8::1").result == "pass"
+
+
+def test_a_redirect_counts_as_a_lookup_when_it_is_taken_and_only_then() -> None:
+    zone: dict[str, Any] = {f"n{at}.example": {"A": ["198.51.100.1"]} for at in range(10)}
+    zone |= {"target.example": {"TXT": ["v=spf1 ip4:192.0.2.1 -all"]}}
+    ten = " ".join(f"a:n{at}.example" for at in range(10))
+    assert judge(zone | record(f"v=spf1 {ten} ip4:192.0.2.1 redirect=target.example")).result == "pass"
+    assert judge(zone | record(f"v=spf1 {ten} redirect=target.example")).result == "permerror"
+    assert judge(zone | record(f"v=spf1 {ten.rpartition(' ')[0]} redirect=target.example")).result == "pass"
+
+
+@pytest.mark.parametrize(
+    ("terms", "result"),
+    [
+        ("REDIRECT=target.example", "pass"),
+        ("Redirect=target.example redirect=target.example", "permerror"),
+        ("IP4:192.0.2.1 -ALL", "pass"),
+        ("x-a=1 x-a=2 ip4:192.0.2.1", "pass"),
+        ("x-a=1 x-a=%y ip4:192.0.2.1", "permerror"),
+        ("-all EXP=why.example exp=why.example", "permerror"),
+    ],
+)
+def test_names_are_read_in_any_case_and_unknown_modifiers_passed_over(terms: str, result: str) -> None:
+    zone = record(f"v=spf1 {terms}", target_example={"TXT": ["v=spf1 ip4:192.0.2.1 -all"]})
+    assert judge(zone).result == result
+
+
+@pytest.mark.parametrize(
+    "macro",
+    [
+        "%{d0}",
+        "%{d00r}",
+        "%{dx}",
+        "%{d1x}",
+        "%{d-r}",
+        "%{x}",
+        "%{}",
+        "%{d",
+        "%d",
+        "%",
+        "%{d1000}",
+        "%{c}",
+        "%{r}",
+        "%{t}",
+    ],
+)
+def test_what_is_no_macro_of_a_domain_is_a_permerror(macro: str) -> None:
+    assert judge(record(f"v=spf1 exists:{macro}.example -all")).result == "permerror"
+
+
+@pytest.mark.parametrize(
+    ("macro", "expanded"),
+    [
+        ("%{d}", "mail.sender.example"),
+        ("%{d2}", "sender.example"),
+        ("%{d9}", "mail.sender.example"),
+        ("%{dr}", "example.sender.mail"),
+        ("%{d1r}", "mail"),
+        ("%{o}", "mail.sender.example"),
+        ("%{l}", "strong-bad"),
+        ("%{l-}", "strong.bad"),
+        ("%{l1r-}", "strong"),
+        ("%{s}", "strong-bad@mail.sender.example"),
+        ("%{S}", "strong-bad%40mail.sender.example"),
+        ("%{i}", "192.0.2.1"),
+        ("%{ir}.%{v}", "1.2.0.192.in-addr"),
+        ("%{h}", "mx.sender.example"),
+        ("%{p}", "unknown"),
+        ("a%%b", "a%b"),
+        ("a%_b", "a b"),
+        ("a%-b", "a%20b"),
+    ],
+)
+def test_macros_expand_as_the_rfc_says(macro: str, expanded: str) -> None:
+    zone: Records = {
+        "mail.sender.example": {"TXT": [f"v=spf1 exists:{macro}.x.example -all"]},
+        f"{expanded}.x.example": {"A": ["127.0.0.2"]},
+    }
+    assert judge(zone, "strong-bad@mail.sender.example").result == "pass"
+
+
+def test_a_name_that_became_too_long_loses_labels_on_its_left() -> None:
+    labels = [letter * 60 for letter in "abcdefg"]  # 437 octets with what follows
+    short = ".".join(labels[3:])  # 253
+    zone: Records = {
+        "sender.example": {"TXT": [f"v=spf1 exists:{'.'.join(labels)}.x.example -all"]},
+        f"{short}.x.example": {"A": ["127.0.0.2"]},
+    }
+    assert judge(zone).result == "pass"
+
+
 @pytest.mark.parametrize("trouble", ["SERVFAIL", "TIMEOUT", "REFUSED"])
 def test_trouble_on_the_way_to_the_clients_name_means_that_ptr_does_not_match(trouble: str) -> None:
     reverse = "1.2.0.192.in-addr.arpa"
@@ -143,6 +239,12 @@ def test_the_explanation_is_the_domains_and_harmless() -> None:
         verdict.explanation
         == "192.0.2.1 may not send for sender.example to mx.example.com at 1790000000??X-Injected: yes"
     )
+
+
+def test_an_explanation_may_be_longer_than_a_name() -> None:
+    text = "See www.sender.example. " * 15 + "%{i}"
+    verdict = judge(record("v=spf1 -all exp=why.sender.example", why_sender_example={"TXT": [text]}))
+    assert verdict.explanation == "See www.sender.example. " * 15 + "192.0.2.1"
 
 
 @pytest.mark.parametrize(

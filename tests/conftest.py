@@ -1,0 +1,22 @@
+"""What tests of any folder may ask for."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RunningClamd, clamd
+
+
+@pytest.fixture(scope="session")
+def running_clamd() -> Iterator[RunningClamd]:
+    """A real clamd that knows EICAR and ClamAV's test file, on a unix socket and on TCP."""
+    with tempfile.TemporaryDirectory(prefix="clamd-") as directory, clamd(Path(directory)) as running:
+        yield running
+
+
+@pytest.fixture
+def clamd_socket(running_clamd: RunningClamd) -> str:
+    """The address of a real clamd as the settings write it: `unix:/path`."""
+    return running_clamd.unix

@@ -1,0 +1,312 @@
+"""The command line, run as a program: what goes in, what comes out, and the exit code."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inbound.testing import DnsServer
+from tests.harness import DNS, mail
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[1]
+FIELDS = (  # design 11
+    *("path", "message_id", "spf", "dkim", "dmarc", "arc", "iprev", "spam", "virus"),
+    *("recipients", "reply", "timings_ms", "error"),
+)
+
+
+@pytest.fixture(scope="module")
+def dns() -> Iterator[str]:
+    with DnsServer(DNS) as server:
+        yield server.address
+
+
+def inbound(*arguments: str, cwd: Path, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "inbound", *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        timeout=50,
+        check=False,
+        env=environment(**environ),
+    )
+
+
+def environment(**more: str) -> dict[str, str]:
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("INBOUND_")}
+    return usual | {"PYTHONPATH": str(ROOT)} | more
+
+
+ARGUMENTS = ("--client-ip", "192.0.2.10", "--helo", "mx.sender.example", "--mail-from", "pat@sender.example")
+
+
+def test_check_prints_the_document_of_the_design(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "a.eml").write_bytes(mail())
+    done = inbound("check", "a.eml", *ARGUMENTS, "--resolver", dns, "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    document = json.loads(done.stdout)
+    assert [name for name in FIELDS if name not in document] == []
+    assert document["path"] == "a.eml"
+    assert document["error"] is None
+    assert document["spf"] == {
+        "status": "PASS",
+        "result": "pass",
+        "domain": "sender.example",
+        "identity": "mailfrom",
+        "explanation": "",
+        "reason": document["spf"]["reason"],
+    }
+    assert document["dmarc"]["aligned"] == ["spf"]
+    assert document["dmarc"]["applied_policy"] == "reject"
+    assert document["recipients"]["support@example.com"]["actions"] == ["add_header", "s3", "stop"]
+    assert document["recipients"]["support@example.com"]["reply"] == "250 2.0.0"
+    assert document["reply"]["code"] == 250
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.eml"]  # it has no side effects
+
+
+def test_check_reads_standard_input_and_makes_crlf_of_lf_unless_told_not_to(tmp_path: Path, dns: str) -> None:
+    ids = []
+    for arguments in ((), ("--raw",)):
+        done = inbound(
+            "check",
+            "-",
+            *ARGUMENTS,
+            "--resolver",
+            dns,
+            "--json",
+            *arguments,
+            cwd=tmp_path,
+            stdin=mail().replace(b"\r\n", b"\n"),
+        )
+        ids.append(json.loads(done.stdout)["message_id"])
+    as_received = inbound("check", "-", *ARGUMENTS, "--resolver", dns, "--json", cwd=tmp_path, stdin=mail())
+    assert json.loads(as_received.stdout)["message_id"] == ids[0]
+    assert ids[0] != ids[1]
+
+
+def test_check_for_a_person_says_the_reply_last(tmp_path: Path, dns: str) -> None:
+    done = inbound(
+        "check", "-", *ARGUMENTS, "--rcpt", "nobody@example.com", "--resolver", dns, cwd=tmp_path, stdin=mail()
+    )
+    assert done.stdout.decode().rstrip().endswith("\n  550 5.1.1 No such recipient here")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("missing.eml",), "missing.eml cannot be read: No such file or directory"),
+        (("-", "--client-ip", "nowhere"), "'client_ip' is no IP address: 'nowhere'"),
+        (("-", "--stages", "spf,dmrac"), "unknown stage 'dmrac'"),
+        (("-", "--resolver", "nowhere"), "resolver"),
+        (("-", "--rules", "no-such-directory"), "no-such-directory: the rules cannot be read"),
+        (("-", "--config", "no-such-file"), "no-such-file: the settings cannot be read"),
+    ],
+)
+def test_what_cannot_be_judged_is_told_on_stderr(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = inbound("check", *arguments, cwd=tmp_path, stdin=mail())
+    assert done.returncode == 2
+    assert says in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_only_the_stages_that_are_asked_for_look(tmp_path: Path, dns: str) -> None:
+    done = inbound(
+        "check", "-", *ARGUMENTS, "--stages", "spf,dmarc", "--resolver", dns, "--json", cwd=tmp_path, stdin=mail()
+    )
+    document = json.loads(done.stdout)
+    statuses = {name: document[name].get("status") or document[name]["result"] for name in FIELDS[2:9]}
+    assert statuses == {
+        "spf": "PASS",
+        "dkim": "DISABLED",
+        "dmarc": "PASS",
+        "arc": "none",
+        "iprev": "none",
+        "spam": "DISABLED",
+        "virus": "DISABLED",
+    }
+
+
+def batch(lines: list[Any], *arguments: str, cwd: Path) -> list[dict[str, Any]]:
+    stdin = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines).encode()
+    done = inbound("check", "--batch", *arguments, cwd=cwd, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_batch_answers_each_line_in_order_and_errors_are_documents(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "a.eml").write_bytes(mail())
+    whole = {
+        "path": "a.eml",
+        "client_ip": "192.0.2.10",
+        "helo": "mx.sender.example",
+        "mail_from": "pat@sender.example",
+        "rcpt_to": ["support@example.com"],
+        "tls": False,
+        "now": 1790000000,
+    }
+    raw = base64.b64encode(mail()).decode()
+    lines: list[Any] = [
+        whole,
+        "not json",
+        {"path": "missing.eml"},
+        {"path": "named", "raw": raw, "client_ip": "2001:db8::1"},
+        {"path": "a.eml", "rcpt": []},
+        {"raw": "!"},
+        {"path": "a.eml", "client_ip": "nowhere"},
+        {"path": "a.eml", "now": "soon"},
+        *[whole | {"path": "a.eml", "rcpt_to": [f"support+{number}@example.com"]} for number in range(30)],
+    ]
+    documents = batch(lines, "--resolver", dns, cwd=tmp_path)
+    assert len(documents) == len(lines)
+    assert [bool(document["error"]) for document in documents[:8]] == [False, True, True, False, True, True, True, True]
+    assert documents[0]["spf"]["result"] == "pass"
+    assert documents[3]["path"] == "named"
+    assert documents[3]["spf"]["result"] == "fail"
+    assert "unknown key 'rcpt'" in documents[4]["error"]
+    assert [list(document["recipients"]) for document in documents[8:]] == [
+        [f"support+{number}@example.com"] for number in range(30)
+    ]
+
+
+def test_the_clock_of_each_line_is_its_own(tmp_path: Path, dns: str) -> None:
+    dated = mail(Date="Tue, 24 Nov 2026 05:00:00 +0000")
+    (tmp_path / "a.eml").write_bytes(dated)
+    now = 1795496400
+    lines = [{"path": "a.eml", "now": now}, {"path": "a.eml", "now": now + 400 * 86400}]
+    documents = batch(lines, "--resolver", dns, cwd=tmp_path)
+    names = [{symbol["name"] for symbol in document["spam"]["symbols"]} for document in documents]
+    assert names[0] < names[1]  # the second sees an old Date beside
+
+
+def test_rules_check_and_rules_test(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "a.yaml").write_text(
+        "rules:\n  - name: store\n    recipients: [example.com]\n    actions: [s3: {bucket: mail}]\n"
+        "tests:\n  - it: stores\n    given: {to: a@example.com}\n    expect: {rules: [store], reply: '250'}\n"
+    )
+    done = inbound("rules", "test", "rules", cwd=tmp_path)
+    assert (done.returncode, done.stdout.decode()) == (0, "ok     stores\n1 passed, 0 failed\n")
+    assert inbound("rules", "check", "rules", cwd=tmp_path).returncode == 0
+    (rules / "a.yaml").write_text((rules / "a.yaml").read_text().replace("'250'", "'550'"))
+    done = inbound("rules", "test", "rules", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "rules/a.yaml:6:" in done.stdout.decode()
+    (rules / "a.yaml").write_text("rules:\n  - name: store\n    actions: [s3: {bukcet: mail}]\n")
+    done = inbound("rules", "check", "rules", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "rules/a.yaml:3:20: unknown key 'bukcet', did you mean 'bucket'?" in done.stderr.decode()
+
+
+class Serving:
+    """`inbound serve` as a process."""
+
+    def __init__(self, directory: Path, **environ: str) -> None:
+        self.port = free_port()
+        self.directory = directory
+        self.log = (directory / "log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "inbound", "serve"],
+            cwd=directory,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env=environment(INBOUND_LISTEN=f"127.0.0.1:{self.port}", **environ),
+        )
+        self.until(lambda: "listening on" in self.said)
+
+    @property
+    def said(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def until(self, come: Any) -> None:
+        give_up = time.monotonic() + 30
+        while not come():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < give_up, self.said
+            time.sleep(0.05)
+
+    def transcript(self, *lines: str) -> list[str]:
+        """Send each line and read one reply to it; the greeting is the first."""
+        replies = []
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection,
+            connection.makefile("rwb") as wire,
+        ):
+            for line in ("", *lines):
+                if line:
+                    wire.write(line.encode() + b"\r\n")
+                    wire.flush()
+                while (reply := wire.readline().decode())[3:4] == "-":
+                    pass
+                replies.append(reply.strip())
+        return replies
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self.log.close()
+        return code
+
+
+def test_serve_receives_reloads_on_sighup_and_stops_on_sigterm(tmp_path: Path, dns: str) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - name: old\n    recipients: [old@example.com]\n    actions: [drop]\n")
+    serving = Serving(tmp_path, INBOUND_RULES=str(rules), INBOUND_RESOLVER=dns)
+    try:
+        greeting, *_, old, new = serving.transcript(
+            "EHLO me", "MAIL FROM:<a@sender.example>", *(f"RCPT TO:<{name}@example.com>" for name in ("old", "new"))
+        )
+        assert greeting.startswith("220 ")
+        assert (old[:9], new[:9]) == ("250 2.1.5", "550 5.1.1")
+        rules.write_text("rules: [")
+        serving.process.send_signal(signal.SIGHUP)
+        serving.until(lambda: "the rules stay as they were" in serving.said)
+        rules.write_text("rules:\n  - name: new\n    recipients: [new@example.com]\n    actions: [drop]\n")
+        serving.process.send_signal(signal.SIGHUP)
+        serving.until(lambda: "rules taken in force: new" in serving.said)
+        *_, reply = serving.transcript("EHLO me", "MAIL FROM:<a@sender.example>", "RCPT TO:<new@example.com>")
+        assert reply.startswith("250 2.1.5")
+    finally:
+        assert serving.stop() == 0
+    assert "Traceback" not in serving.said
+
+
+def test_get_fetches_and_opens_what_was_sealed(tmp_path: Path, dns: str) -> None:
+    serving = Serving(tmp_path, INBOUND_RESOLVER=dns)
+    try:
+        message = mail().decode().removesuffix("\r\n")
+        *_, reply, _ = serving.transcript(
+            "EHLO me",
+            "MAIL FROM:<pat@sender.example>",
+            "RCPT TO:<support@example.com>",
+            "DATA",
+            f"{message}\r\n.",
+            "QUIT",
+        )
+        assert reply.startswith("250 2.0.0 OK ")
+    finally:
+        serving.stop()
+    key = reply.removeprefix("250 2.0.0 OK ")
+    done = inbound("get", f"s3://mail-support/in/{key}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"X-Queue: support\r\n") or b"\r\nX-Queue: support\r\n" in done.stdout
+    assert done.stdout.endswith(mail())
+    done = inbound("get", f"s3://mail-support/in/{key}", "-o", "mail.eml", cwd=tmp_path)
+    assert (tmp_path / "mail.eml").read_bytes().endswith(mail())
+    assert inbound("get", f"s3://mail-support/in/{key}", "-o", "mail.eml", cwd=tmp_path).returncode != 0
+    missing = inbound("get", "s3://mail-support/in/nothing", cwd=tmp_path)
+    assert (missing.returncode, missing.stdout) == (1, b"")
+    assert "no such object" in missing.stderr.decode()
+    assert inbound("get", "mail-support/in/x", cwd=tmp_path).returncode == 2
