@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -119,7 +120,7 @@ class App(Judge):
         super().__init__(settings, rules=rules, now=now)
         self._note = note
         self._cloud = cloud_of(settings)
-        self._ledger = SqliteLedger(settings.data_dir / "ledger.sqlite")
+        self._ledger = _ledger(settings)
         self._path = Path(
             sight=self.sight,
             means=Means(
@@ -151,6 +152,16 @@ class App(Judge):
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
         self.ruleset = rules_in_force(self.settings)
+
+
+def prepare(settings: Settings) -> None:
+    """Make what several workers share, before there are any. Raises ConfigurationError."""
+    try:
+        _secret(settings, make=True)
+        _ledger(settings).close()
+    except (OSError, sqlite3.Error) as error:
+        message = f"cannot be used: {getattr(error, 'strerror', None) or error}"
+        raise ConfigurationError([Problem(file=str(settings.data_dir), line=0, column=0, message=message)]) from error
 
 
 def rules_of(settings: Settings) -> RuleSet:
@@ -225,6 +236,10 @@ def _resolver(settings: Settings) -> Dns:
     except ValueError as error:
         problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
         raise ConfigurationError([problem]) from error
+
+
+def _ledger(settings: Settings) -> SqliteLedger:
+    return SqliteLedger(settings.data_dir / "ledger.sqlite")
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import uvloop
 
-from inbound.app import App, clamd_of, rules_in_force
+from inbound.app import App, clamd_of, prepare, rules_in_force
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
 from inbound.receive.edge import Bound, Edge
@@ -45,6 +45,7 @@ class _Several:
         self._count = count
         self._journal = Journal(settings.log, shared=True)
         self._rules = rules_in_force(settings)
+        prepare(settings)
 
     def run(self) -> int:
         log.info("%d workers", self._count)

@@ -64,7 +64,8 @@ class Served:
 
     async def until_said(self, text: str, times: int = 1) -> None:
         """Wait until it has been logged that often."""
-        await _until(lambda: sum(text in line for line in self.said) >= times)
+        await _until(lambda: sum(text in line for line in self.said) >= times or self.process.returncode is not None)
+        assert sum(text in line for line in self.said) >= times, "".join(self.said)
 
     async def until_workers(self, count: int, *, other_than: int = 0) -> None:
         """Wait until that many workers run, without that one."""
@@ -261,8 +262,7 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_every_worker_ends_the_supervisor(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("this is no directory")
-    config = _configured(tmp_path, _free_port(), "127.0.0.1:9")
+    config = _configured(tmp_path, _free_port(), "127.0.0.1:9", settings="tls: {certificate: no.pem, key: no.pem}\n")
     ended = subprocess.run(
         [*_SERVE, str(config)], env=_environment(), capture_output=True, timeout=PATIENCE, check=False
     )
@@ -301,7 +301,15 @@ def test_a_port_that_is_taken_is_a_mistake_in_listen() -> None:
             bind([address])
 
 
+def _everybody_may_read(path: Path) -> bool:
+    return all(one.stat().st_mode & 0o005 == 0o005 for one in (path, *path.parents))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+@pytest.mark.skipif(
+    not all(map(_everybody_may_read, (Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parent.parent))),
+    reason="this Python or these files are for their owner alone",
+)
 def test_root_is_given_up_once_the_port_is_bound() -> None:
     directory = Path(tempfile.mkdtemp(prefix="inbound-user-"))
     nobody = pwd.getpwnam("nobody").pw_uid
@@ -318,6 +326,16 @@ def test_root_is_given_up_once_the_port_is_bound() -> None:
         asyncio.run(story())
     finally:
         shutil.rmtree(directory)
+
+
+def test_a_data_directory_that_cannot_be_is_said_before_any_worker_starts(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("this is no directory")
+    config = _configured(tmp_path, _free_port(), "127.0.0.1:9")
+    ended = subprocess.run(
+        [*_SERVE, str(config)], env=_environment(), capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.decode().endswith("/data: cannot be used: File exists\n")
 
 
 def test_a_user_that_is_not_there_is_a_mistake_in_user(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ async def served(
     host: str = "127.0.0.1",
     **more: Any,
 ) -> AsyncIterator[Served]:
-    edge = Edge(door, hostname=HOSTNAME, limits=limits or Limits(tarpit_seconds=0.0), tls=tls, proxy_from=proxy_from, **more)
+    edge = Edge(
+        door, hostname=HOSTNAME, limits=limits or Limits(tarpit_seconds=0.0), tls=tls, proxy_from=proxy_from, **more
+    )
     (address,) = await edge.start([Listener(address=f"{host}:0", proxy=proxy)])
     try:
         yield Served(edge, host, int(address.rpartition(":")[2]))
