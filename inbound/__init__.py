@@ -11,4 +11,20 @@ The path of a message, and the module where each step is:
 decide, actions act. What could not be finished is deferred (`parking`), so that 250 always means done.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inbound.authentication import authenticate
+
+__all__ = ["__version__", "authenticate"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`inbound.authenticate`, loaded when it is asked for: the checks take 0.3 s to import."""
+    if name == "authenticate":
+        from inbound.authentication import authenticate  # noqa: PLC0415
+
+        return authenticate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

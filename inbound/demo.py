@@ -41,7 +41,12 @@ class Outcome:
     @property
     def reply(self) -> str:
         """Code and enhanced status code of the answer that decided: the message's, or the refused recipients'."""
-        return " ".join(self.told.split(" ")[:2])
+        return _codes(self.told)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The same of each recipient that RCPT did not take."""
+        return {who: _codes(str(answer)) for who, answer in self.replies.items() if who}
 
     @property
     def told(self) -> str:
@@ -52,6 +57,10 @@ class Outcome:
     def record(self) -> Record | None:
         """The record of the message, when it came as far as that."""
         return next((note for note in self.notes if isinstance(note, Record)), None)
+
+
+def _codes(answer: str) -> str:
+    return " ".join(answer.split(" ")[:2])
 
 
 class Demo:
@@ -124,12 +133,26 @@ class Demo:
             self._note(note)
 
 
+def without_scanner(sample: Sample) -> Sample | None:
+    """What is to be expected of a sample where no virus scanner is; None when its outcome turns on the scanner."""
+    expect = sample.expect
+    virus = expect.verdicts.get("virus")
+    if virus == "FAIL":
+        return None
+    verdicts = expect.verdicts | ({"virus": "DISABLED"} if virus else {})
+    return replace(sample, expect=replace(expect, verdicts=verdicts))
+
+
 def differences(sample: Sample, outcome: Outcome) -> list[str]:
     """In what the outcome is not as the sample expects; empty when all is as it should be."""
     expect, record = sample.expect, outcome.record
     found = [] if outcome.reply == expect.reply else [f"reply is {outcome.reply}, not {expect.reply}"]
+    if (record is None) is bool(expect.verdicts):
+        found.append("it was answered at RCPT" if record is None else "it was not answered at RCPT")
     if record is None:
         return found
+    if outcome.refused != expect.refused:
+        found.append(f"refused at RCPT are {outcome.refused}, not {expect.refused}")
     for name, status in expect.verdicts.items():
         verdict: Any = getattr(record.verdicts, name)
         said = getattr(verdict, "status", None) or verdict.result

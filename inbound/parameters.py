@@ -9,9 +9,12 @@ LONGEST_FIELD = 8192  # octets of one field that are read
 _SECTIONS = 100  # of one RFC 2231 parameter
 
 
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029])
+
+
 def file_name(value: str) -> str:
     """A file name as a system would take it: one line, nothing at the end that Windows leaves out."""
-    return "".join(char for char in decoding.encoded_words(value) if char.isprintable()).strip().rstrip(". ")
+    return decoding.encoded_words(value).translate(_CONTROLS).strip().rstrip(". ")
 
 
 def field_of(values: list[bytes]) -> tuple[str, dict[str, list[str]]]:

@@ -31,10 +31,14 @@ class Envelope:
 
 @keys
 class Expected:
-    """What must come of it: status words by check, rules met by recipient, the reply's code and enhanced status code."""
+    """What must come of it: status words by check, rules met by recipient, the reply's code and enhanced status code.
+
+    `reply` is the message's, or that of RCPT where it was refused for all recipients. `refused` are RCPT's replies to some.
+    """
 
     verdicts: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     reply: str
 
 

@@ -108,7 +108,7 @@ async def _receive(
         addresses = await edge.start(bound)
         if first:
             announce(app, addresses)
-        await until_told(app, ready=ready, lifeline=lifeline)
+        await until_told(app, also=edge.reload_certificates, ready=ready, lifeline=lifeline)
         if lifeline < 0:
             notify("STOPPING=1")
         await edge.stop(grace=settings.deadlines.deliver)
@@ -132,25 +132,35 @@ def announce(app: App, addresses: Sequence[str]) -> None:
         log.warning("tls: no certificate is set, STARTTLS is not offered")
 
 
-async def until_told(app: App, *, ready: Callable[[], None] = lambda: None, lifeline: int = -1) -> None:
+async def until_told(
+    app: App,
+    *,
+    also: Callable[[], None] = lambda: None,
+    ready: Callable[[], None] = lambda: None,
+    lifeline: int = -1,
+) -> None:
     """Wait for SIGTERM, SIGINT, or the end of the lifeline; SIGHUP takes the rules in force anew, or says why not.
 
-    `ready` is called when signals are taken.
+    `also` is what else SIGHUP takes in force; `ready` is called when signals are taken.
     """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def reload() -> None:
+    def take() -> None:
         try:
             app.reload()
         except ConfigurationError as error:
-            log.error("the rules stay as they were:\n%s", error)  # noqa: TRY400
+            log.error("the rules stay as they were:\n%s", error)  # noqa: TRY400 - the problems say it all
         else:
             log.info("rules taken in force: %s", ", ".join(rule.name for rule in app.ruleset.rules))
+        try:
+            also()
+        except ConfigurationError as error:
+            log.error("the certificates stay as they were:\n%s", error)  # noqa: TRY400
 
     for stop in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(stop, told.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, take)
     if lifeline >= 0:
         loop.add_reader(lifeline, told.set)
     ready()

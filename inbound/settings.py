@@ -70,36 +70,45 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @keys
-class Tls:
-    """STARTTLS with this certificate chain and key (PEM files)."""
+class Certificate:
+    """A certificate chain and its key (PEM files)."""
 
-    certificate: Path
-    key: Path
+    certificate: Path  # PEM, the chain from our own certificate up
+    key: Path  # PEM, its private key, without a pass phrase
+
+
+@keys
+class Tls:
+    """TLS with this certificate chain and key (PEM files); `more` are for clients that ask for a name of theirs (SNI)."""
+
+    certificate: Path  # PEM, the chain from our own certificate up
+    key: Path  # PEM, its private key, without a pass phrase
+    more: tuple[Certificate, ...] = ()  # further ones, for other host names of ours
 
 
 @keys
 class DnsblZone:
-    """One DNSBL zone (RFC 5782). `codes` says which A records count and what they mean; without it, 127.0.0.2 to 127.0.0.255."""
+    """One DNSBL zone (RFC 5782). Without `codes` every record from 127.0.0.2 to 127.0.0.255 is a listing."""
 
-    zone: Zone
-    codes: dict[ReturnCode, str] = field(default_factory=dict)
+    zone: Zone  # such as zen.spamhaus.org
+    codes: dict[ReturnCode, str] = field(default_factory=dict)  # what each A record means; no other counts then
 
 
 @keys
 class BlockList:
     """The operator's own lists. Allow comes before deny and before every DNSBL. `record_only` leaves the matter to rules."""
 
-    allow: tuple[Network, ...] = ()
-    deny: tuple[Network, ...] = ()
-    dnsbl: tuple[DnsblZone, ...] = ()
-    record_only: bool = False
+    allow: tuple[Network, ...] = ()  # addresses and CIDR networks, IPv4 and IPv6
+    deny: tuple[Network, ...] = ()  # the same; refused at RCPT with 554
+    dnsbl: tuple[DnsblZone, ...] = ()  # zones to ask; one that does not answer lists nobody
+    record_only: bool = False  # refuse nothing, leave it to rules: `blocked`, `dnsbl`
 
 
 @keys
 class Spam:
     """Marks of the spam score: PASS below `low`, GRAY from there, FAIL from `high`."""
 
-    low: float = 3.0
+    low: float = 3.0  # from here it may be spam
     high: float = 6.0  # SpamAssassin calls 5.0 spam; we also have a middle
 
 
@@ -110,24 +119,24 @@ class Limits:
     message_bytes: Count = 40 * MIB  # SES stores up to 40 MB
     recipients: Count = 100  # RFC 5321 4.5.3.1.8; postfix smtpd_recipient_limit is 1000
     header_bytes: Count = 256 * 1024  # postfix header_size_limit is 102400 for one field
-    header_fields: Count = 1000
+    header_fields: Count = 1000  # more are refused, 552
     command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
     bare_line_ends: Literal["refuse", "normalise"] = "refuse"  # a lone CR or LF; postfix smtpd_forbid_bare_newline
     connections: Count = 500  # in all
-    connections_per_ip: Count = 20
+    connections_per_ip: Count = 20  # from one address or IPv6 /64; postfix smtpd_client_connection_count_limit is 50
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
     soft_errors: Allowed = 10  # errors and refused recipients, then each reply waits; postfix smtpd_soft_error_limit
     tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time
     refused_recipients: Count = 20  # in one session; postfix counts them as errors
-    messages_per_connection: Count = 100
+    messages_per_connection: Count = 100  # then 421; the sender connects again
     messages_per_minute: Allowed = 0  # from one address or IPv6 /64; 0: as many as come; postfix has 0, too
     greet_seconds: Pause = 0.0  # before the greeting; who speaks meanwhile is refused; postscreen_greet_wait is 6
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
     handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
-    data_seconds: Seconds = 1800.0
+    data_seconds: Seconds = 1800.0  # for a whole message
     bytes_in_flight: Count = 1024 * MIB  # over all connections; when it is spent, sockets are not read
 
 
@@ -135,7 +144,7 @@ class Limits:
 class Deadlines:
     """Seconds that each step may take."""
 
-    dns_query: Seconds = 3.0
+    dns_query: Seconds = 3.0  # each question, all servers and tries together
     stage: Seconds = 10.0  # each stage, DNS and all
     virus: Seconds = 30.0  # clamd on a large archive
     deliver: Seconds = 20.0  # all actions of a message; 30 s more while a function answers
@@ -143,39 +152,46 @@ class Deadlines:
 
 @keys
 class Listener:
-    """One address to listen on. `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only."""
+    """One address to listen on.
 
-    address: str
-    proxy: bool = False
+    `proxy`: clients are proxies that send a PROXY protocol header, from `proxy_from` only. `tls`: TLS from the first octet,
+    not by STARTTLS (RFC 8314 3).
+    """
+
+    address: str  # as in `listen`
+    proxy: bool = False  # a PROXY protocol header (v1 or v2) comes first
+    tls: bool = False  # TLS from the first octet
 
 
 @keys
 class Settings:
     """Everything an operator can set."""
 
-    listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)
+    listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)  # addresses `HOST:PORT`, `[IPV6]:PORT`, `:PORT`
     workers: Count | Literal["auto"] = 1  # processes that receive; `auto` is one for each processor
     user: str = ""  # started as root, go on as this user once the addresses of `listen` are taken
     hostname: str = "localhost"  # our name in the greeting, in Received and, unless set apart, as authserv-id
-    authserv_id: str = ""
+    authserv_id: str = ""  # our name in Authentication-Results; the hostname when empty
     domains: tuple[Domain, ...] = ("example.com",)  # ours: `d` for the domain, `.d` for its subdomains
     rules: Path | None = None  # a directory of rule files, or one file; the shipped rule set when not set
-    cloud: Literal["local", "aws"] = "local"
-    data_dir: Path = Path("data")  # DATA of design 7: buckets, keys, functions, topics, and the ledger
-    account: str = "000000000000"
-    region: str = "us-east-1"
+    cloud: Literal["local", "aws"] = "local"  # where buckets, keys, functions and topics are
+    data_dir: Path = Path("data")  # the secret and the ledger; with cloud: local buckets, keys and topics too
+    account: str = "000000000000"  # in the ARNs of events
+    region: str = "us-east-1"  # in the ARNs of events, and where AWS is called
     endpoint_url: str | None = None  # for every AWS service; boto3's own AWS_ENDPOINT_URL_<SERVICE> work too
-    functions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # cloud: local, the command of each function
+    functions: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # cloud: local, command (or FILE.py:HANDLER) by name
     secret: str = ""  # the installation secret behind message ids; made in `data_dir` when empty
     resolver: str = ""  # IP[:PORT] of the DNS resolver; the system's when empty
-    clamd: str = ""  # unix:/path or tcp:HOST:PORT; without it the virus verdict is DISABLED
-    tls: Tls | None = None
-    proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
-    block_list: BlockList = BlockList()
-    spam: Spam = Spam()
-    limits: Limits = Limits()
-    deadlines: Deadlines = Deadlines()
-    log: Literal["auto", "text", "json"] = "auto"
+    clamd: str = ""  # unix:/path or tcp:HOST:PORT; when empty /run/clamav/clamd.ctl if it is there, else no scan
+    tls: Tls | None = None  # STARTTLS is offered when it is set
+    proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
+    block_list: BlockList = BlockList()  # see below
+    spam: Spam = Spam()  # see below
+    limits: Limits = Limits()  # see below
+    deadlines: Deadlines = Deadlines()  # see below
+    log: Literal["auto", "text", "json"] = "auto"  # text for a person; auto is text on a terminal
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:

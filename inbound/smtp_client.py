@@ -24,7 +24,7 @@ class Answer:
 
 
 class SmtpClient:
-    """One session. `client_ip` is claimed with a PROXY v1 header; then the address must be a listener that takes one."""
+    """One session, ended with QUIT when all went well. `client_ip` is claimed with a PROXY v1 header; then the address must be a listener that takes one."""
 
     def __init__(self, host: str, port: int, *, client_ip: str | None = None) -> None:
         self._host = host
@@ -42,6 +42,9 @@ class SmtpClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            if error is None:
+                await self.command("QUIT")
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()

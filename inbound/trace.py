@@ -43,7 +43,7 @@ def header_block(mail: Mail, verdicts: Verdicts, *, hostname: str, authserv_id: 
         _spf_clause(mail, verdicts.spf, spf),
         *_dkim_clauses(verdicts.dkim),
         _dmarc_clause(verdicts.dmarc),
-        _iprev_clause(mail, verdicts),
+        *([_iprev_clause(mail, verdicts)] if verdicts.iprev.result != "none" else []),
         *([f"arc={verdicts.arc.result}"] if verdicts.arc.result != "none" else []),
     )
     lines = (

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from inbound import mime
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, examine
 from inbound.gate import Gate
 from inbound.mail import Client, Headers, Mail, message_id
+from inbound.mime import Part, parts
 from inbound.record import Record, Walk
 from inbound.reply import Reply
 from inbound.rules import RuleSet, decide, outlook
@@ -153,9 +153,9 @@ def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> t
     return ahead.refusal, ahead.answers
 
 
-def attachments(mail: Mail) -> Sequence[mime.Part]:
+def attachments(mail: Mail) -> Sequence[Part]:
     """The parts of the message, for rules that ask about attachments."""
-    return mime.parts(mail).parts
+    return parts(mail).parts
 
 
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:

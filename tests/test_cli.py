@@ -1,12 +1,15 @@
 """The command line, run as a program: what goes in, what comes out, and the exit code."""
 
 import base64
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,7 +216,7 @@ def test_rules_check_and_rules_test(tmp_path: Path) -> None:
 class Serving:
     """`inbound serve` as a process."""
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    def __init__(self, directory: Path, *, file_octets: int | None = None, **environ: str) -> None:
         self.port = free_port()
         self.directory = directory
         self.log = (directory / "log").open("wb")
@@ -224,6 +227,8 @@ class Serving:
             stderr=subprocess.STDOUT,
             env=environment(INBOUND_LISTEN=f"127.0.0.1:{self.port}", **environ),
         )
+        if file_octets:
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (file_octets, file_octets))
         self.until(lambda: "listening on" in self.said)
 
     @property
@@ -310,3 +315,58 @@ def test_get_fetches_and_opens_what_was_sealed(tmp_path: Path, dns: str) -> None
     assert (missing.returncode, missing.stdout) == (1, b"")
     assert "no such object" in missing.stderr.decode()
     assert inbound("get", "mail-support/in/x", cwd=tmp_path).returncode == 2
+
+
+STORE = """
+rules:
+  - name: store
+    recipients: [example.com]
+    actions: [s3: {bucket: mail-all}]
+"""
+
+
+def stored(directory: Path) -> set[str]:
+    """The objects in the bucket, without what belongs to them."""
+    place = directory / "data" / "s3" / "mail-all"
+    return {one.name for one in place.glob("[0-9a-v]*") if not one.name.endswith(".metadata.json")}
+
+
+def test_when_the_disk_takes_no_more_the_mail_is_deferred_and_nothing_of_it_is_seen(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "rules.yaml").write_text(STORE)
+    serving = Serving(tmp_path, file_octets=200_000, INBOUND_RULES=str(tmp_path / "rules.yaml"), INBOUND_RESOLVER=dns)
+    try:
+        talk = ("EHLO me", "MAIL FROM:<pat@sender.example>", "RCPT TO:<a@example.com>", "DATA")
+        big = mail("x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 5000).decode()
+        assert serving.transcript(*talk, f"{big}.")[-1].startswith("451 4.3.0")
+        assert stored(tmp_path) == set()
+        assert serving.transcript(*talk, f"{mail().decode()}.")[-1].startswith("250 2.0.0")
+        assert len(stored(tmp_path)) == 1
+    finally:
+        serving.stop()
+
+
+def test_after_kill_9_everything_that_was_answered_250_is_there_and_whole(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "rules.yaml").write_text(STORE)
+    serving = Serving(tmp_path, INBOUND_RULES=str(tmp_path / "rules.yaml"), INBOUND_RESOLVER=dns)
+    accepted: dict[str, bytes] = {}
+
+    def keep_sending(sender: int) -> None:
+        with contextlib.suppress(OSError, IndexError):
+            for number in range(10_000):
+                raw = mail(f"{sender}/{number}\r\n" * 500)
+                talk = ("EHLO me", "MAIL FROM:<pat@sender.example>", "RCPT TO:<a@example.com>", "DATA")
+                reply = serving.transcript(*talk, f"{raw.decode()}.")[-1]
+                if reply.startswith("250 2.0.0 OK "):
+                    accepted[reply.removeprefix("250 2.0.0 OK ")] = raw
+
+    senders = [threading.Thread(target=keep_sending, args=(sender,)) for sender in range(4)]
+    for sender in senders:
+        sender.start()
+    serving.until(lambda: len(accepted) >= 20)
+    serving.process.kill()
+    serving.process.wait(30)
+    for sender in senders:
+        sender.join(30)
+    serving.log.close()
+    place = tmp_path / "data" / "s3" / "mail-all"
+    assert {key for key, raw in accepted.items() if not (place / key).read_bytes().endswith(raw)} == set()

@@ -65,11 +65,6 @@ class AwsCloud:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inbound-aws")
         self._waiting = ThreadPoolExecutor(WAITING, thread_name_prefix="inbound-lambda")
 
-    def close(self) -> None:
-        """End the threads once what they do is done."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._waiting.shutdown(wait=False, cancel_futures=True)
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -77,6 +72,11 @@ class AwsCloud:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.close()
+
+    def close(self) -> None:
+        """End the threads once what they do is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._waiting.shutdown(wait=False, cancel_futures=True)
 
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None

@@ -79,14 +79,7 @@ class Runner:
 
     async def _call(self, name: str, payload: bytes) -> Answer:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._commands[name],
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                env=self._environment(name),
-            )
+            process = await self._start(name)
         except OSError as error:
             return _failed("Runtime.InvalidEntrypoint", f"{self._commands[name][0]}: {error.strerror}")
         try:
@@ -109,6 +102,25 @@ class Runner:
                 Answer(payload=answer, error="Unhandled") if answer else _failed("Runtime.ExitError", f"exit {status}")
             )
         return Answer(payload=answer)
+
+    async def _start(self, name: str) -> asyncio.subprocess.Process:
+        """The process, whole: cancelled half-way, asyncio would leave it and its pipes behind."""
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self._commands[name],
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                env=self._environment(name),
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                await _kill(await starting)
+            raise
 
     def _environment(self, name: str) -> dict[str, str]:
         """The environment without our own secrets, with what Lambda tells its functions."""

@@ -315,8 +315,7 @@ class _Queue:
     async def _try(self, path: Path) -> bool:
         """One try. True when it is out of our hands: it worked, or another process is at it."""
         async with self._room:
-            file = await offload(path.open, "r+b")
-            with file:
+            with path.open("r+b") as file:  # not in a thread: cancelled, it would leave the file open
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

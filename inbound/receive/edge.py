@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import Any
 
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
@@ -17,7 +18,7 @@ from inbound.receive.inflow import Budget
 from inbound.receive.memory import keep_large_blocks_apart
 from inbound.receive.rates import Rates
 from inbound.receive.session import Session
-from inbound.receive.tls import Certificate
+from inbound.receive.tls import Certificates
 from inbound.settings import Limits, Listener, Tls
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Edge:
             door=door,
             hostname=hostname,
             limits=limits,
-            certificate=Certificate(tls) if tls else None,
+            certificates=Certificates(tls) if tls else None,
             proxy_from=[ip_network(text, strict=False) for text in proxy_from],
             census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
             budget=Budget(limits.bytes_in_flight),
@@ -87,7 +88,9 @@ class Edge:
         host, port = host_and_port(listener.address)
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(self._sessions(listener), host, port, backlog=BACKLOG, reuse_address=True)
+            server = await loop.create_server(
+                self._sessions(listener), host, port, backlog=BACKLOG, reuse_address=True, **self._secure(listener)
+            )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
@@ -96,14 +99,31 @@ class Edge:
 
     async def _take_over(self, bound: Bound) -> list[str]:
         loop = asyncio.get_running_loop()
+        secure = self._secure(bound.listener)
         for sock in bound.sockets:
-            server = await loop.create_server(self._sessions(bound.listener), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(self._sessions(bound.listener), sock=sock, backlog=BACKLOG, **secure)
             self._servers.append(server)
         return [_address(sock) for sock in bound.sockets]
 
     def _sessions(self, listener: Listener) -> Callable[[], Session]:
         loop = asyncio.get_running_loop()
         return lambda: Session(self._house, behind_proxy=listener.proxy, loop=loop)
+
+    def _secure(self, listener: Listener) -> dict[str, Any]:
+        """What makes a listener of implicit TLS (RFC 8314 3.3)."""
+        certificates = self._house.certificates
+        if not listener.tls:
+            return {}
+        if not certificates:
+            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
+        if listener.proxy:
+            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
+        return {"ssl": certificates.context, "ssl_handshake_timeout": self._house.limits.handshake_seconds}
+
+    def reload_certificates(self) -> None:
+        """Read the certificate files again, for handshakes to come. Raises ConfigurationError; then nothing has changed."""
+        if self._house.certificates:
+            self._house.certificates.reload()
 
     async def stop(self, grace: float) -> None:
         """Take no more connections, finish the messages in flight within `grace` seconds, say 421 to the rest."""
@@ -123,7 +143,9 @@ class Edge:
             log.error("a message is given up, its sender still has it: %s", work.get_name())
             work.cancel()
         for server in self._servers:
-            await server.wait_closed()
+            with contextlib.suppress(TimeoutError):  # a handshake may still be going on
+                async with asyncio.timeout(1.0):
+                    await server.wait_closed()
         self._servers.clear()
 
 

@@ -10,7 +10,7 @@ from inbound.receive import Door
 from inbound.receive.census import Census
 from inbound.receive.inflow import Budget
 from inbound.receive.rates import Rates
-from inbound.receive.tls import Certificate
+from inbound.receive.tls import Certificates
 from inbound.reply import Reply
 from inbound.settings import Limits
 
@@ -25,7 +25,7 @@ class House:
     door: Door
     hostname: str
     limits: Limits
-    certificate: Certificate | None
+    certificates: Certificates | None
     proxy_from: Collection[IPv4Network | IPv6Network]
     census: Census
     budget: Budget

@@ -3,6 +3,7 @@
 Every pattern here is read from left to right once: no two alternatives can begin with the same character.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ def _address(text: str, refusal: Reply) -> tuple[str, str]:
     return f"{local}@{found['domain']}", text[found.end() :]
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_domain(domain: str) -> bool:
     # A label neither begins nor ends with a hyphen (RFC 5321 4.1.2); the rest is what DNS can hold.
     return bool(a_labels(domain)) and not any(label.endswith("-") for label in domain.split("."))

@@ -102,7 +102,6 @@ class Session(Wire):
         await method(self, argument)
 
     def _answer(self, reply: Reply) -> None:
-        log.debug("%s << %s", self.peer, reply)
         self.send_later(str(reply))
 
     async def _refuse(self, reply: Reply) -> None:
@@ -142,7 +141,7 @@ class Session(Wire):
             "ENHANCEDSTATUSCODES",
             f"LIMITS MAILMAX={self._limits.messages_per_connection} RCPTMAX={self._limits.recipients}",  # RFC 9422
         ]
-        if self._house.certificate and not self._tls:
+        if self._house.certificates and not self._tls:
             lines.append("STARTTLS")
         self.send_later("".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}")
 
@@ -332,9 +331,11 @@ class Session(Wire):
             raise RefusedError(NO_ARGUMENT)
         if self._tls:
             raise RefusedError(TLS_ALREADY)
-        if not self._house.certificate:
+        if not self._house.certificates:
             raise RefusedError(NO_TLS)
         await self.push("220 2.0.0 begin TLS")
+        if self._inflow.discard():
+            log.warning("%s sent commands in clear behind STARTTLS", self.peer)
         await self.begin_tls()
         self._helo = ""
         self._forget_transaction()

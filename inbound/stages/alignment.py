@@ -65,16 +65,36 @@ def author_of(mail: Mail) -> Author:
     fields = mail.headers.all("from")
     if not fields:
         return Author(domain="", reason="no From field")
-    if len(fields) > 1:
+    if len(fields) > 1 or _seen_as_from(mail.raw[: mail.headers.size]) > 1:
         return Author(domain="", reason="several From fields")
-    domains = {mailbox.domain for mailbox in mail.authors}
-    if not domains:
+    mailboxes = mail.authors
+    if not mailboxes:
         return Author(domain="", reason="no author in From")
+    if _DECEPTIVE.search(fields[0].raw) or not all(_one_address(mailbox.address) for mailbox in mailboxes):
+        return Author(domain="", reason="From cannot be read")
+    domains = {mailbox.domain for mailbox in mailboxes}
     if "" in domains:
         return Author(domain="", reason="From cannot be read")
     if len(domains) > 1:
         return Author(domain="", reason="several author domains in From")
     return Author(domain=domains.pop())
+
+
+# What some reader takes for the start of a From field: blanks before the first field, a name folded away from its colon or
+# with something unprintable in it, a bare CR, LF or NUL for a line end.
+_SEEN_AS_FROM = re.compile(rb"(?:\A[ \t]*|[\r\n\0])[^!-~ \t\r\n\0]*from[^!-~]*:", re.IGNORECASE)
+
+# Control characters, at which some readers stop reading; a source route, which some take for the address.
+_DECEPTIVE = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|<[ \t\r\n]*@|\r(?!\n)|(?<!\r)\n")
+
+
+def _seen_as_from(header: bytes) -> int:
+    return sum(1 for _ in _SEEN_AS_FROM.finditer(header))
+
+
+def _one_address(address: str) -> bool:
+    """No second @ that a reader could stop at, unless it is quoted."""
+    return address.startswith('"') or address.count("@") == 1
 
 
 def tags_of(record: str) -> list[tuple[str, str]]:

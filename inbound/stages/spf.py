@@ -206,6 +206,15 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
             terms.append(f"{name}={value}")
         return " ".join(terms) if record else record
 
+    def validate_mechanism(self, mech: str) -> tuple[str, str, str, int, str]:
+        """Read a mechanism. An include of the record itself is an error when it is come to (4.6.4), not when it is read."""
+        try:
+            return cast("tuple[str, str, str, int, str]", super().validate_mechanism(mech))
+        except spf.PermError as error:
+            if error.msg != "include has trivial recursion" or ":" not in mech:
+                raise
+            return mech, "include", self.d, self.cidrmax, spf.RESULTS.get(mech[0], "pass")
+
     def check_lookups(self) -> None:
         """Count a term that asks DNS. pyspf counts a redirect when it reads it, whether it will be taken or not."""
         if self._redirect_ahead:

@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,20 +266,22 @@ def test_a_function_that_is_not_waited_for_is_on_the_disk_first_and_runs_after(t
 
 
 def test_what_a_crash_left_in_the_queue_runs_at_the_next_start(tmp_path: Path) -> None:
-    seen, go = tmp_path / "seen", tmp_path / "go"
-    functions = {"keep": ("sh", "-c", f"test -e {go} && cat > {seen}")}
+    seen = tmp_path / "seen"
 
-    async def crash() -> None:
-        cloud = local(tmp_path, functions)
-        await cloud.invoke("keep", b'{"a":1}', wait=False)
+    crash = (
+        "import asyncio, os, sys; from pathlib import Path; from tests.actions.letters import local\n"
+        "async def story():\n"
+        "    await local(Path(sys.argv[1]), {'keep': ('false',)}).invoke('keep', b'{\"a\":1}', wait=False)\n"
+        "    os._exit(9)\n"
+        "asyncio.run(story())\n"
+    )
 
     async def restart() -> None:
-        async with local(tmp_path, functions):
-            await _until(seen.exists)
+        async with local(tmp_path, {"keep": ("cp", "/dev/stdin", str(seen))}):
             await _until(lambda: not list((tmp_path / "lambda/queue").iterdir()))
 
-    asyncio.run(crash())
-    go.touch()
+    died = subprocess.run([sys.executable, "-c", crash, str(tmp_path)], timeout=50, check=False)
+    assert died.returncode == 9
     asyncio.run(restart())
     assert seen.read_text() == '{"a":1}'
 
@@ -295,3 +299,13 @@ def test_an_event_that_failed_three_times_is_kept_as_a_dead_letter(
     asyncio.run(story())
     assert (tmp_path / "tries").read_text() == "x\n" * 3
     assert not list((tmp_path / "lambda/queue").iterdir())
+
+
+def test_a_stop_while_functions_start_and_run_leaves_their_events_in_the_queue(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with local(tmp_path, {"slow": ("sleep", "60")}) as cloud:
+            for _ in range(5):
+                await cloud.invoke("slow", b"{}", wait=False)
+
+    asyncio.run(story())
+    assert len(list((tmp_path / "lambda/queue").iterdir())) == 5

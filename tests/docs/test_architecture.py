@@ -15,7 +15,7 @@ HOMES = {
     "botocore": {"clients.aws", "clients.aws_errors"},
     "checkdmarc": {"stages.dmarc"},
     "clamd": {"clients.clamd"},
-    "cryptography": {"clients.local", "demo", "seal", "stages.signatures"},
+    "cryptography": {"clients.local", "demo", "receive.tls", "seal", "stages.signatures"},
     "dkim": {"stages.arc", "stages.dkim", "stages.signatures"},
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},

@@ -95,6 +95,7 @@ async def served(
     limits: Limits | None = None,
     tls: Tls | None = None,
     proxy: bool = False,
+    tls_first: bool = False,
     proxy_from: Sequence[str] = (),
     host: str = "127.0.0.1",
     **more: Any,
@@ -102,7 +103,7 @@ async def served(
     edge = Edge(
         door, hostname=HOSTNAME, limits=limits or Limits(tarpit_seconds=0.0), tls=tls, proxy_from=proxy_from, **more
     )
-    (address,) = await edge.start([Listener(address=f"{host}:0", proxy=proxy)])
+    (address,) = await edge.start([Listener(address=f"{host}:0", proxy=proxy, tls=tls_first)])
     try:
         yield Served(edge, host, int(address.rpartition(":")[2]))
     finally:
@@ -117,12 +118,13 @@ class Talk:
         self.writer = writer
 
     @classmethod
-    async def to(cls, server: Served, *, source: str | None = None) -> "Talk":
-        return cls(
-            *await asyncio.open_connection(
-                server.host, server.port, local_addr=(source, 0) if source else None, limit=2**20
-            )
-        )
+    async def to(
+        cls, server: Served, *, source: str | None = None, tls: ssl.SSLContext | None = None, name: str = HOSTNAME
+    ) -> "Talk":
+        """Connect, from the address `source`; `tls`: with TLS from the first octet, asking for `name`."""
+        own: dict[str, Any] = {"local_addr": (source, 0)} if source else {}
+        secure: dict[str, Any] = {"ssl": tls, "server_hostname": name} if tls else {}
+        return cls(*await asyncio.open_connection(server.host, server.port, limit=2**20, **own, **secure))
 
     async def line(self) -> str:
         """The next line, or "(closed)"."""
@@ -159,8 +161,13 @@ class Talk:
         await self.begin()
         assert (await self.say("DATA"))[:3] == "354"
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        await self.writer.start_tls(context, server_hostname=HOSTNAME)
+    async def start_tls(self, context: ssl.SSLContext, name: str = HOSTNAME) -> None:
+        await self.writer.start_tls(context, server_hostname=name)
+
+    @property
+    def certificate_names(self) -> list[str]:
+        """The names in the server's certificate."""
+        return [name for _, name in self.writer.get_extra_info("peercert")["subjectAltName"]]
 
     async def transcript(self, text: str) -> None:
         """Say the `>` lines, expect the `<` lines; `< (closed)` is the end."""
@@ -188,8 +195,10 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(server: Served, *, source: str | None = None) -> AsyncIterator[Talk]:
-    talk = await Talk.to(server, source=source)
+async def talking(
+    server: Served, *, source: str | None = None, tls: ssl.SSLContext | None = None, name: str = HOSTNAME
+) -> AsyncIterator[Talk]:
+    talk = await Talk.to(server, source=source, tls=tls, name=name)
     try:
         yield talk
     finally:

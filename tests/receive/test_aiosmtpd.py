@@ -8,7 +8,10 @@ from inbound.receive.session import Session
 from inbound.receive.wire import Wire
 from tests.receive.talk import FakeDoor, run, served, talking
 
-FROM_THE_EVENT_LOOP = {"connection_made", "data_received", "eof_received", "connection_lost"}
+FROM_THE_EVENT_LOOP = {"connection_made", "data_received", "eof_received", "connection_lost"} | {
+    "pause_writing",
+    "resume_writing",
+}
 FROM_AIOSMTPD = {"_handle_client", "_reset_timeout", "push", "handle_exception"}
 
 

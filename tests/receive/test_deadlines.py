@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -100,8 +102,14 @@ def test_no_deadline_runs_while_a_message_is_worked_on() -> None:
     assert run(play()) == str(DONE)
 
 
+RUNNERS = pytest.mark.parametrize("runner", [run, asyncio.run], ids=["uvloop", "asyncio"])
+
+
+@RUNNERS
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
-def test_a_client_that_hangs_up_does_not_cancel_the_work_on_its_message(how: str) -> None:
+def test_a_client_that_hangs_up_does_not_cancel_the_work_on_its_message(
+    how: str, runner: Callable[[Coroutine[Any, Any, str]], str], caplog: pytest.LogCaptureFixture
+) -> None:
     door = Gated()
 
     async def play() -> str:
@@ -127,7 +135,9 @@ def test_a_client_that_hangs_up_does_not_cancel_the_work_on_its_message(how: str
             await until(lambda: server.edge.connections == 0)
             return reply
 
-    assert run(play()) == (str(DONE) if how == "half-close" else "")
+    with caplog.at_level(logging.WARNING):
+        assert runner(play()) == (str(DONE) if how == "half-close" else "")
+    assert caplog.records == []
     assert (door.finished, door.cancelled) == ([b"Subject: x\r\n\r\n"], [])
 
 
@@ -308,6 +318,29 @@ def test_stopping_finishes_the_message_in_hand_and_turns_the_rest_away() -> None
 
     assert run(play()) == [STOPPING, "(closed)"] * 2 + [str(DONE), STOPPING] * 2
     assert sorted(door.finished) == [b"Subject: coming in\r\n\r\n", b"Subject: in hand\r\n\r\n"]
+
+
+@RUNNERS
+def test_stopping_while_clients_vanish_is_no_trouble(
+    runner: Callable[[Coroutine[Any, Any, None]], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> None:
+        async with served(FakeDoor()) as server:
+            for vanish_first in (True, False):
+                talks = [await Talk.to(server) for _ in range(8)]
+                for number, talk in enumerate(talks):
+                    await talk.line()
+                    if vanish_first and number % 2:
+                        await talk.vanish()
+                stopping = asyncio.create_task(server.edge.stop(5))
+                for talk in talks:
+                    await talk.vanish()
+                await stopping
+                await server.edge.start([f"127.0.0.1:{server.port}"])
+
+    with caplog.at_level(logging.WARNING):
+        runner(play())
+    assert caplog.records == []
 
 
 def test_stopping_waits_for_the_message_of_a_client_that_is_gone() -> None:

@@ -12,8 +12,9 @@ import trustme
 
 from inbound.errors import ConfigurationError
 from inbound.mail import Client
-from inbound.receive.tls import Certificate
-from inbound.settings import Limits, Tls
+from inbound.receive.edge import Edge
+from inbound.receive.tls import Certificates
+from inbound.settings import Certificate, Limits, Listener, Tls
 from tests.receive.talk import DONE, HOSTNAME, FakeDoor, run, served, talking, until
 
 READY = "220 2.0.0 begin TLS"
@@ -170,8 +171,173 @@ def test_a_certificate_that_cannot_be_used_is_told(tls: Tls, tmp_path: Path, aut
     found = []
     for settings in (missing, mismatched, garbage):
         with pytest.raises(ConfigurationError) as caught:
-            Certificate(settings)
+            Certificates(settings)
         found.append(str(caught.value))
     assert found[0] == f"{missing.certificate}: No such file or directory"
     assert found[1].startswith(f"{tls.certificate}: no certificate for this key (")
     assert found[2].startswith(f"{garbage.certificate}: no certificate for this key (")
+
+
+RUNNERS = pytest.mark.parametrize("runner", [run, asyncio.run], ids=["uvloop", "asyncio"])
+
+
+@RUNNERS
+def test_a_listener_can_speak_tls_from_the_first_octet(
+    runner: Callable[[Coroutine[Any, Any, list[str]]], list[str]], tls: Tls, trusting: ssl.SSLContext
+) -> None:
+    door = FakeDoor()
+
+    async def play() -> list[str]:
+        lines = []
+        async with served(door, tls=tls, tls_first=True) as server:
+            for _ in range(20):  # the first octets may come before we look, and must not be lost
+                async with talking(server, tls=trusting) as talk:
+                    lines.append(await talk.line())
+                    talk.send(b"EHLO client.test\r\n")
+                    while (line := await talk.line())[3] == "-":
+                        lines.append(line)
+                    assert await talk.say("STARTTLS") == "503 5.5.1 TLS is on already"
+                    assert await talk.say("MAIL FROM:<>") == "250 2.1.0 OK"
+                    assert await talk.say("QUIT") == "221 2.0.0 bye"
+        return lines
+
+    lines = runner(play())
+    assert lines[0] == "220 mx.test ESMTP"
+    assert "250-STARTTLS" not in lines
+    assert [received.client.tls is not None for received in door.opened] == [True] * 20
+
+
+def test_a_tls_listener_needs_a_certificate_and_no_proxy(tls: Tls) -> None:
+    async def play() -> list[str]:
+        found = []
+        for listener, certificate in (
+            (Listener(address="127.0.0.1:0", tls=True), None),
+            (Listener(address="127.0.0.1:0", tls=True, proxy=True), tls),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                await Edge(FakeDoor(), hostname=HOSTNAME, tls=certificate).start([listener])
+            found.append(str(caught.value))
+        return found
+
+    assert run(play()) == [
+        "listen: 127.0.0.1:0: TLS needs a certificate (`tls` in the settings)",
+        "listen: 127.0.0.1:0: behind a proxy TLS begins with STARTTLS, not with the first octet",
+    ]
+
+
+def test_a_tls_listener_leaves_who_speaks_in_clear_and_who_is_one_too_many(
+    tls: Tls, trusting: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> list[bytes]:
+        limits = Limits(connections=1, handshake_seconds=0.3)
+        heard = []
+        async with served(FakeDoor(), tls=tls, tls_first=True, limits=limits) as server:
+            for octets in (b"EHLO client.test\r\n", b""):
+                async with talking(server) as talk:
+                    talk.send(octets)
+                    async with asyncio.timeout(5):
+                        try:
+                            heard.append(await talk.reader.read())
+                        except ConnectionResetError:
+                            heard.append(b"")
+            async with talking(server, tls=trusting) as one, talking(server, tls=trusting) as two:
+                heard += [(await one.line()).encode(), (await two.line()).encode()]
+        return heard
+
+    with caplog.at_level(logging.WARNING):
+        heard = run(play())
+    assert b"220" not in b"".join(heard[:2])
+    assert heard[2:] == [b"220 mx.test ESMTP", b"421 4.3.2 too many connections at the moment, try again later"]
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@RUNNERS
+@pytest.mark.parametrize("tls_first", [False, True], ids=["STARTTLS", "from the first octet"])
+def test_a_client_gets_the_certificate_of_the_name_it_asks_for(
+    runner: Callable[[Coroutine[Any, Any, dict[str, str]]], dict[str, str]],
+    tls_first: bool,
+    authority: trustme.CA,
+    trusting: ssl.SSLContext,
+    tmp_path: Path,
+) -> None:
+    trusting.check_hostname = False
+    names = [(HOSTNAME,), ("mx.second.test", "second.test"), ("*.wild.test",)]
+    pairs = []
+    for number, issued_for in enumerate(names):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        pairs.append(write(authority.issue_cert(*issued_for), folder))
+    more = tuple(Certificate(certificate=pair.certificate, key=pair.key) for pair in pairs[1:])
+    settings = Tls(certificate=pairs[0].certificate, key=pairs[0].key, more=more)
+    asked = [HOSTNAME, "MX.Second.Test", "second.test", "a.wild.test", "a.b.wild.test", "wild.test", "other.test"]
+
+    async def play() -> dict[str, str]:
+        found = {}
+        async with served(FakeDoor(), tls=settings, tls_first=tls_first) as server:
+            for name in asked:
+                async with talking(server, tls=trusting if tls_first else None, name=name) as talk:
+                    await talk.line()
+                    if not tls_first:
+                        await talk.say("STARTTLS")
+                        await talk.start_tls(trusting, name)
+                    found[name] = talk.certificate_names[0]
+        return found
+
+    assert runner(play()) == {
+        HOSTNAME: HOSTNAME,
+        "MX.Second.Test": "mx.second.test",
+        "second.test": "mx.second.test",
+        "a.wild.test": "*.wild.test",
+        "a.b.wild.test": HOSTNAME,
+        "wild.test": HOSTNAME,
+        "other.test": HOSTNAME,
+    }
+
+
+def test_certificates_are_read_again_without_a_restart(
+    authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path
+) -> None:
+    settings = write(authority.issue_cert(HOSTNAME, "old.test"), tmp_path)
+
+    async def play() -> list[list[str]]:
+        async with served(FakeDoor(), tls=settings) as server, talking(server) as before:
+
+            async def names() -> list[str]:
+                async with talking(server) as talk:
+                    await talk.line()
+                    await talk.say("STARTTLS")
+                    await talk.start_tls(trusting)
+                    return talk.certificate_names
+
+            await before.line()
+            found = [await names()]
+            write(authority.issue_cert(HOSTNAME, "new.test"), tmp_path)
+            found.append(await names())
+            server.edge.reload_certificates()
+            found.append(await names())
+            trusting.check_hostname = False
+            async with talking(server) as talk:
+                await talk.line()
+                await talk.say("STARTTLS")
+                await talk.start_tls(trusting, "")  # a client that asks for no name
+                found.append(talk.certificate_names)
+            settings.key.write_text("no key")
+            with pytest.raises(ConfigurationError):
+                server.edge.reload_certificates()
+            found.append(await names())
+            assert await before.say("NOOP") == "250 2.0.0 OK"
+            return found
+
+    old, new = [HOSTNAME, "old.test"], [HOSTNAME, "new.test"]
+    assert run(play()) == [old, old, new, new, new]
+
+
+def test_every_certificate_that_cannot_be_used_is_told_at_once(tls: Tls, tmp_path: Path) -> None:
+    missing = [tmp_path / name for name in ("a.pem", "b.pem", "c.pem")]
+    pairs = (
+        Certificate(certificate=missing[0], key=missing[1]),
+        Certificate(certificate=tls.certificate, key=missing[2]),
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        Certificates(Tls(certificate=tls.certificate, key=tls.key, more=pairs))
+    assert [problem.file for problem in caught.value.problems] == [str(path) for path in missing]

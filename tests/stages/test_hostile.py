@@ -154,6 +154,16 @@ def test_a_dmarc_record_made_to_be_slow_is_read_in_linear_time(text: str) -> Non
     assert dmarc(text).result in ("none", "fail")
 
 
+@pytest.mark.parametrize(
+    "filling", [b"\n", b"\0", b"\x80", b"from", b"\nfrom", b"\nfrom\x80", b" ", b"\r\n from", b"<", b"< "]
+)
+def test_a_header_made_to_look_like_many_authors_is_read_in_linear_time(filling: bytes) -> None:
+    mail = mail_from(raw=b"X: " + filling * (MIB // len(filling)) + b"\r\nFrom: " + filling * 8000 + b"\r\n\r\n")
+    none = DkimVerdict(status=Status.GRAY, result="none")
+    verdict = asyncio.run(Dmarc(FakeResolver({}))(mail, SpfVerdict(status=Status.GRAY, result="none"), none))
+    assert verdict.status is Status.FAIL
+
+
 def test_a_chain_of_fifty_empty_sets_is_refused_before_any_question() -> None:
     sets = b"".join(
         b"ARC-Seal: i=%d; cv=pass\r\nARC-Message-Signature: i=%d;\r\nARC-Authentication-Results: i=%d; x\r\n"

@@ -1,0 +1,237 @@
+"""Spam tests of what the message says, and of how it hides what it says. English, mostly: that is what spam speaks."""
+
+import re
+import unicodedata
+
+from inbound.stages.spam.look import Look
+from inbound.stages.spam.table import Table
+
+WORDS = Table()
+test = WORDS.test
+
+_EVIDENCE = 5  # phrases that are told of
+
+_ADVANCE_FEE = (
+    "next of kin", "transfer of funds", "transfer of the fund", "transfer this money", "foreign account", "foreign partner",
+    "million united states", "million us dollars", "million dollars",  "late president", "barrister*", "beneficiary",
+    "deceased", "inheritance", "modalities", "strictly confidential", "utmost", "security company", "diplomatic", "nigeria",
+    "contract sum", "sum of", "remuneration", "compensation fund", "lottery", "western union", "atm card", "your assistance",
+    "foreigner", "bank account", "head of state", "contacting you", "urgent business", "business proposal", "percentage",
+    "your full name", "plane crash", "trust fund", "consignment", "claims agent", "winning number", "your email address has won",
+)  # fmt: skip
+_PILLS = (
+    "viagra", "cialis", "levitra", "online pharmacy", "no prescription", "prescription drugs", "weight loss", "lose weight",
+    "human growth hormone", "hgh", "herbal*", "penis", "enlargement*", "diet pill*", "erection", "sexual performance", "burn fat",
+    "anti-aging", "wrinkle*", "fda approved", "doctor approved", "testosterone", "male enhancement", "keto", "cbd oil",
+)  # fmt: skip
+_MONEY = (
+    "make money", "earn $", "earn up to", "extra income", "work from home", "work at home", "home based business",
+    "home business", "financial freedom", "financially independent", "be your own boss", "own boss", "money back guarantee",
+    "multi-level", "mlm", "get paid", "per week", "per month", "bad credit", "credit card", "debt*", "mortgage", "refinanc*",
+    "interest rate", "lowest rate", "low rate", "loan*", "insurance quote", "life insurance", "casino", "jackpot", "double your",
+    "investment opportunity", "investor*", "stock pick", "hot stock", "guaranteed income", "thousands of dollars", "cash",
+    "no experience", "residual income", "passive income", "bitcoin wallet", "crypto investment", "guaranteed profit",
+)  # fmt: skip
+_SALES = (
+    "order now", "order today", "click here", "click below", "act now", "limited time", "special offer", "free trial",
+    "100% free", "100% guaranteed", "no obligation", "risk free", "risk-free", "satisfaction guaranteed", "absolutely free",
+    "call now", "call today", "toll free", "toll-free", "while supplies last", "as seen on", "buy now", "save up to",
+    "lowest price", "best price", "why pay more", "no cost", "free gift", "you have been selected", "winner*",
+    "congratulations", "dear friend", "dear sir", "don't miss", "don't delay", "hurry", "amazing", "once in a lifetime",
+    "unbelievable", "instant access", "full refund", "money-back", "no questions asked", "for only $", "free shipping",
+    "no fees", "sign up free", "join now", "cheap", "unlimited", "incredible", "what are you waiting for",
+)  # fmt: skip
+_DISCLAIMERS = (
+    "this is not spam", "not spam", "one-time mailing", "one time mailing", "one time e-mail", "to be removed", "be removed from",
+    "remove your email", "remove your e-mail", "remove your name", "removal instructions", "to remove yourself", "remove me",
+    "removed from our", "removed from future", "further mailings", "future mailings", "future emails", "bulk email",
+    "bulk e-mail", "email marketing", "mass email", "million email*", "email addresses", "opt-in", "opted in", "opted-in",
+    "opt out", "s. 1618", "s.1618", "section 301", "unsolicited", "third-party", "marketing partner", "you are receiving this",
+    "you received this", "this message is sent in compliance", "sorry for any inconvenience", "in the subject line",
+)  # fmt: skip
+_ADULT = (
+    "xxx", "porn", "hot girl*", "nude", "adult content", "adult site", "webcam girl*", "slut*", "barely legal", "hardcore",
+    "teen*", "horny", "lesbian*", "18 years of age", "over 18", "live girl*", "hot and", "naked", "erotic", "hottest",
+)  # fmt: skip
+_PHISHING = (
+    "verify your account", "verify your identity", "account has been suspended", "account will be suspended",
+    "account will be closed", "unusual activity", "suspicious activity", "confirm your identity", "confirm your account",
+    "update your payment", "update your account", "mailbox is full", "mailbox is almost full", "mailbox quota",
+    "password will expire", "password expires", "limited access", "unauthorized login", "validate your", "re-activate",
+    "your account information", "within 24 hours", "within 48 hours", "failure to do so",
+)  # fmt: skip
+
+_UNSUBSCRIBE = ("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
+_GREETING = re.compile(
+    r"\bdear (?:friend|sir|madam|home ?owner|customer|member|valued|investor|internet|e-?mail|consumer|user|beneficiary)\b"
+)
+_TOLL_FREE = re.compile(r"\b(?:1[-. ]{0,2})?\(?8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
+_OBFUSCATED = re.compile(
+    r"\bv[i1!l|][a@4]gr[a@4]\b|\bc[i1!l|][a@4]l[i1!l|]s\b|\bm[0o]rtg[a@4]ge\b|\bph[a@4]rm[a@4]cy\b|\bfr[3e]{2}\b|\bcas[i1!]n[0o]\b",
+    re.IGNORECASE,
+)
+_PLAINLY = frozenset({"viagra", "cialis", "mortgage", "pharmacy", "free", "casino"})
+_GAPPED = re.compile(r"\b(?:[A-Za-z][ ._*-]){5,20}[A-Za-z]\b")
+_ZERO_WIDTH = re.compile("[A-Za-z][\u200b\u200c\u200d\u2060\ufeff\u00ad]{1,5}[A-Za-z]")
+_AMOUNT = re.compile(
+    r"(?:us)?\$ ?\d{1,3}(?:[,.]\d{3}){1,4}|\d{1,4} million (?:u\.?s\.? |united states )?dollars|\u20ac ?\d{1,3}(?:[,.]\d{3}){1,4}"
+)
+_BITCOIN = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-zA-HJ-NP-Z1-9]{25,34})\b")
+_CAPITALS = re.compile(r"\b[A-Z]{4,20}\b")
+_WORD = re.compile(r"\b[A-Za-z]{3,20}\b")
+
+
+def _few(found: list[str], at_least: int, below: int = 1000) -> str:
+    return ", ".join(found[:_EVIDENCE]) if at_least <= len(found) < below else ""
+
+
+@test("ADVANCE_FEE", 2.5)
+def advance_fee(look: Look) -> str:
+    """It says some of what letters say that promise a fortune for a fee."""
+    return _few(look.said(_ADVANCE_FEE), 4, 7)
+
+
+@test("ADVANCE_FEE_CLEARLY", 6.0)
+def advance_fee_clearly(look: Look) -> str:
+    """It says much of what letters say that promise a fortune for a fee."""
+    return _few(look.said(_ADVANCE_FEE), 7)
+
+
+@test("PILLS", 1.8)
+def pills(look: Look) -> str:
+    """It speaks of pills and what they do."""
+    return _few(look.said(_PILLS), 1, 3)
+
+
+@test("PILLS_CLEARLY", 3.5)
+def pills_clearly(look: Look) -> str:
+    """It speaks a lot of pills and what they do."""
+    return _few(look.said(_PILLS), 3)
+
+
+@test("EASY_MONEY", 1.2)
+def easy_money(look: Look) -> str:
+    """It speaks of money that is easy to get, or to owe."""
+    return _few(look.said(_MONEY), 3, 5)
+
+
+@test("EASY_MONEY_CLEARLY", 2.5)
+def easy_money_clearly(look: Look) -> str:
+    """It speaks a lot of money that is easy to get, or to owe."""
+    return _few(look.said(_MONEY), 5)
+
+
+@test("SALES_TALK", 1.0)
+def sales_talk(look: Look) -> str:
+    """It talks as salesmen do."""
+    return _few(look.said(_SALES), 2, 4)
+
+
+@test("SALES_TALK_CLEARLY", 2.5)
+def sales_talk_clearly(look: Look) -> str:
+    """It talks a lot as salesmen do."""
+    return _few(look.said(_SALES), 4)
+
+
+@test("SPAM_DISCLAIMER", 1.2)
+def spam_disclaimer(look: Look) -> str:
+    """It says how to be removed, or that it is no spam, as unsolicited mail does."""
+    return _few(look.said(_DISCLAIMERS), 1, 3)
+
+
+@test("SPAM_DISCLAIMER_CLEARLY", 3.0)
+def spam_disclaimer_clearly(look: Look) -> str:
+    """It says at length how to be removed, or that it is no spam."""
+    return _few(look.said(_DISCLAIMERS), 3)
+
+
+@test("ADULT", 2.5)
+def adult(look: Look) -> str:
+    """It offers pornography."""
+    return _few(look.said(_ADULT), 2)
+
+
+@test("ACCOUNT_SCARE", 2.0)
+def account_scare(look: Look) -> str:
+    """It says that an account is in danger unless the reader does something."""
+    return _few(look.said(_PHISHING), 2)
+
+
+@test("GENERIC_GREETING", 1.2)
+def generic_greeting(look: Look) -> str:
+    """It greets nobody in particular: `Dear friend`."""
+    found = _GREETING.search(look.words[:3000])
+    return found.group() if found else ""
+
+
+@test("TOLL_FREE_NUMBER", 0.8)
+def toll_free_number(look: Look) -> str:
+    """It gives a toll-free number of North America to call."""
+    found = _TOLL_FREE.search(look.words)
+    return found.group().strip() if found else ""
+
+
+@test("UNSUBSCRIBE_WITHOUT_FIELD", 0.7)
+def unsubscribe_without_field(look: Look) -> str:
+    """It says how to unsubscribe, and has no field that says so to programs (RFC 2369, RFC 8058)."""
+    return "" if look.is_list or look.has("list-unsubscribe") else _few(look.said(_UNSUBSCRIBE), 1)
+
+
+@test("LARGE_AMOUNT", 1.0)
+def large_amount(look: Look) -> str:
+    """It names an amount of thousands or millions."""
+    return next((found.group() for found in _AMOUNT.finditer(look.words)), "")
+
+
+@test("BITCOIN_ADDRESS", 1.5)
+def bitcoin_address(look: Look) -> str:
+    """It gives a Bitcoin address."""
+    return next((found.group() for found in _BITCOIN.finditer(look.text[:50_000])), "")
+
+
+@test("OBFUSCATED_WORDS", 3.0)
+def obfuscated_words(look: Look) -> str:
+    """Words are misspelt to pass filters: `v1agra`."""
+    found = [word for word in _OBFUSCATED.findall(look.words) if word.lower() not in _PLAINLY]
+    return ", ".join(dict.fromkeys(found[:_EVIDENCE]))
+
+
+@test("GAPPED_WORDS", 1.2)
+def gapped_words(look: Look) -> str:
+    """Words are written with gaps between their letters."""
+    found = _GAPPED.findall(f"{look.subject}\n{look.text[:50_000]}")
+    return ", ".join(found[:3]) if found else ""
+
+
+@test("ZERO_WIDTH_IN_WORDS", 2.0)
+def zero_width_in_words(look: Look) -> str:
+    """Characters that do not show stand inside of words."""
+    count = len(_ZERO_WIDTH.findall(look.text[:100_000]))
+    return f"{count} times" if count >= 3 else ""  # noqa: PLR2004
+
+
+@test("LOOKALIKE_LETTERS", 2.5)
+def lookalike_letters(look: Look) -> str:
+    """Words mix Latin letters with Cyrillic or Greek ones that look the same."""
+    mixed = [word for word in re.findall(r"\w{4,20}", look.text[:50_000]) if not word.isascii() and _mixes(word)]
+    return ", ".join(mixed[:3]) if len(mixed) >= 2 else ""  # noqa: PLR2004
+
+
+@test("SHOUTING", 1.2)
+def shouting(look: Look) -> str:
+    """Much of the text is in capitals."""
+    words, capitals = len(_WORD.findall(look.text[:50_000])), len(_CAPITALS.findall(look.text[:50_000]))
+    return f"{capitals} of {words} words" if words >= 20 and capitals * 5 > words else ""  # noqa: PLR2004
+
+
+@test("MANY_EXCLAMATIONS", 1.0)
+def many_exclamations(look: Look) -> str:
+    """It exclaims."""
+    text = look.text[:50_000]
+    count = text.count("!")
+    return f"{count} in {len(text)} characters" if "!!!" in text or (count >= 5 and count * 200 > len(text)) else ""  # noqa: PLR2004
+
+
+def _mixes(word: str) -> bool:
+    scripts = {unicodedata.name(char, "").split(" ")[0] for char in word if char.isalpha()}
+    return "LATIN" in scripts and bool(scripts & {"CYRILLIC", "GREEK"})
