@@ -29,7 +29,7 @@ class Journal:
     def __call__(self, note: Record | Refusal) -> None:
         """Write one, at once."""
         if self._json:
-            written = json.dumps({"at": _now(), **_document(note)}, ensure_ascii=False, separators=(",", ":"))
+            written = _encoded({"at": _now(), **_document(note)})
         else:
             written = "\n".join([f"{_now()}  {first}" if at == 0 else first for at, first in enumerate(_lines(note))])
         with self._turn():
@@ -51,7 +51,12 @@ class Journal:
 
 def printable(text: str) -> str:
     """The text with control characters and lone surrogates written out, so that no sender can steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char == "\n" or char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _now() -> str:
