@@ -1,7 +1,8 @@
 """What became of one message and why: the record that the log, `inbound check` and every refusal are made of."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from inbound.mail import Client
@@ -59,27 +60,26 @@ class Record:
     def judgement(self, path: str) -> dict[str, Any]:
         """The document of `inbound check --json` (design 11)."""
         verdicts = self.verdicts
-        virus = asdict(verdicts.virus)
         return {
             "path": path,
             "message_id": self.message_id,
-            "spf": asdict(verdicts.spf),
-            "dkim": asdict(verdicts.dkim),
-            "dmarc": asdict(verdicts.dmarc),
-            "arc": asdict(verdicts.arc),
-            "iprev": asdict(verdicts.iprev),
-            "spam": asdict(verdicts.spam),
-            "virus": virus,
-            "block": asdict(verdicts.block),
+            "spf": _plain(verdicts.spf),
+            "dkim": _plain(verdicts.dkim),
+            "dmarc": _plain(verdicts.dmarc),
+            "arc": _plain(verdicts.arc),
+            "iprev": _plain(verdicts.iprev),
+            "spam": _plain(verdicts.spam),
+            "virus": _plain(verdicts.virus),
+            "block": _plain(verdicts.block),
             "recipients": {
                 walk.recipient: {
-                    "rules": [asdict(trace) for trace in walk.traces],
+                    "rules": [_plain(trace) for trace in walk.traces],
                     "actions": list(walk.actions),
                     "reply": f"{walk.reply.code} {walk.reply.enhanced}",
                 }
                 for walk in self.walks
             },
-            "reply": asdict(self.reply),
+            "reply": _plain(self.reply),
             "timings_ms": dict(verdicts.timings_ms),
             "error": None,
         }
@@ -101,7 +101,7 @@ class Record:
             "size": self.size,
             "ruleset": self.ruleset,
             **judged,
-            "ran": [asdict(ran) for ran in self.ran],
+            "ran": [_plain(ran) for ran in self.ran],
             "milliseconds": self.milliseconds,
         }
 
@@ -201,3 +201,18 @@ def _times(timings_ms: Mapping[str, float], whole: float) -> str:
 
 def _joined(*texts: str) -> str:
     return ": ".join(text.strip() for text in texts if text.strip())
+
+
+def _plain(value: Any) -> Any:
+    """Records as dicts, at any depth; `asdict` does the same and copies every string on its way."""
+    kind: type = type(value)
+    names = _names(kind)
+    if names:
+        return {name: _plain(getattr(value, name)) for name in names}
+    return tuple(_plain(one) for one in value) if isinstance(value, tuple) else value
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a record; none for anything else."""
+    return tuple(one.name for one in fields(kind)) if is_dataclass(kind) else ()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 from inbound.deliver import Means, deliver
-from inbound.examine import Stages, examine
+from inbound.examine import Stages, begin, examine
 from inbound.gate import Gate
 from inbound.mail import Client, Headers, Mail, message_id
 from inbound.mime import attachments
@@ -81,7 +81,9 @@ class Transaction:
         self._smtputf8 = smtputf8
         self._note = note
         self._party: Party | None = None
+        # RSET or a lost client leaves these two alone: they are short, and end by themselves.
         self._block = asyncio.ensure_future(path.sight.gate.look_up(client.ip))
+        self._begun = begin(self._mail(b"", (), ""), path.sight.stages)
 
     async def recipient(self, address: str) -> Reply:
         """Answer RCPT TO."""
@@ -98,18 +100,9 @@ class Transaction:
         """The path of a message: examine, decide, deliver, and say so."""
         started = time.perf_counter()
         path, sight, rcpt_to = self._path, self._path.sight, tuple(self._party.members) if self._party else ()
-        mail = Mail(
-            raw=raw,
-            headers=Headers.of(raw),
-            client=self._client,
-            mail_from=self._mail_from,
-            rcpt_to=rcpt_to,
-            received_at=sight.now(),
-            message_id=message_id(sight.secret, self._mail_from, rcpt_to, raw),
-            smtputf8=self._smtputf8,
-        )
+        mail = self._mail(raw, rcpt_to, message_id(sight.secret, self._mail_from, rcpt_to, raw))
         scan = self._ruleset.wants_scan(rcpt_to)
-        verdicts = await examine(mail, sight.stages, await self._block, scan=scan)
+        verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
         decision = await _decided(self._ruleset, mail, verdicts)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
@@ -129,6 +122,18 @@ class Transaction:
             )
         )
         return delivery.reply
+
+    def _mail(self, raw: bytes, rcpt_to: tuple[str, ...], message_id: str) -> Mail:
+        return Mail(
+            raw=raw,
+            headers=Headers.of(raw),
+            client=self._client,
+            mail_from=self._mail_from,
+            rcpt_to=rcpt_to,
+            received_at=self._path.sight.now(),
+            message_id=message_id,
+            smtputf8=self._smtputf8,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import dns.exception
 import dns.flags
@@ -145,7 +145,13 @@ class Resolver:
             self.counters.hits += 1
             if isinstance(kept.answer, TemporaryFailure):
                 raise TemporaryFailure(kept.answer.reason, kept.answer.detail)
-            return replace(kept.answer, ttl=int(kept.until - now))
+            answer = kept.answer
+            return Answer(
+                exists=answer.exists,
+                records=answer.records,
+                ttl=int(kept.until - now),
+                authenticated=answer.authenticated,
+            )
         if not _askable(question[0]):
             return Answer(exists=False)
         task = self._asking.get(question)
