@@ -62,7 +62,7 @@ class Sns:
     @property
     def may_refuse(self) -> str:
         """Asked at RCPT: recipients that this may refuse share no transaction with others."""
-        return "" if self.bucket else TOO_LARGE
+        return "" if self.bucket or self.on_failure == "continue" else TOO_LARGE
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Publish it. Raises Failure."""

@@ -47,13 +47,14 @@ from inbound.offload import offload
 log = logging.getLogger(__name__)
 
 METADATA = ".metadata.json"
+ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 TRIES = 3  # of a function that is not waited for, as Lambda does
 AT_ONCE = 16  # functions that run side by side
 BETWEEN_TRIES = 60.0  # seconds before the second try, twice that before the third
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
-_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
+_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256})")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
 _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
@@ -96,6 +97,7 @@ class LocalCloud:
         self._account, self._region = account, region
 
     async def __aenter__(self) -> Self:
+        await offload(self._buckets.sweep)
         await self._queue.resume()
         return self
 
@@ -191,6 +193,13 @@ class _Buckets:
                     return True
             finally:
                 part.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what writers left half-written that died long ago."""
+        for part in self._root.glob("*/.parts/*"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                    part.unlink()
 
     def get(self, bucket: str, key: str) -> StoredObject:
         path = self._path(bucket, key)

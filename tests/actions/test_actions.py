@@ -405,6 +405,7 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("lambda", {"function": "a b"}, "function", "pattern"),
         ("lambda", {"function": "f", "invocation": "Event"}, "invocation", "'event' or 'request_response'"),
         ("sns", {"topic_arn": TOPIC, "encoding": "utf-16"}, "encoding", "'utf-8' or 'base64'"),
+        ("sns", {"topic_arn": f"{TOPIC}.fifo"}, "topic_arn", "pattern"),
         ("sns", {"topic_arn": TOPIC, "prefix": "big"}, "", "which is missing"),
         ("sqs", {"queue_url": "tickets"}, "queue_url", "pattern"),
         ("sqs", {"queue_url": QUEUE, "content": "raw"}, "content", "'none', 'utf-8' or 'base64'"),
