@@ -93,6 +93,8 @@ class Arc:
         signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "s"))
         if "h" not in tags or _SEAL in signature.signed:  # RFC 8617 4.1.2
             raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
+        if 0 < signature.signed.count("from") < hashes.count("from"):
+            raise Rejected("fail", f"{what}: a second From is not signed")
         try:
             await self._check_form(mail, hashes, signature, what)
         except Rejected:

@@ -16,14 +16,14 @@ HOMES = {
     "checkdmarc": {"stages.dmarc"},
     "clamd": {"clients.clamd"},
     "cryptography": {"clients.local", "demo", "receive.tls", "seal", "stages.signatures"},
-    "dkim": {"stages.arc", "stages.dkim", "stages.signatures"},
+    "dkim": {"stages.arc", "stages.canonical", "stages.dkim", "stages.signatures"},
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},
     "idna": {"addresses", "stages.spam"},
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},
-    "uvloop": {"cli", "receive"},
+    "uvloop": {"cli", "serve", "receive"},
     "yaml": {"schema"},
 }
 
