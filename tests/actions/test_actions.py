@@ -266,9 +266,8 @@ def test_a_message_over_150_kb_is_kept_and_pointed_to_where_there_is_a_bucket(
     told = published(tmp_path)[0]
     assert "content" not in told
     assert told["receipt"]["action"] == {
-        "type": "SNS",
+        "type": "S3",
         "topicArn": TOPIC,
-        "encoding": "UTF8",
         "bucketName": "mail-big",
         "objectKeyPrefix": "sns",
         "objectKey": f"sns/{ID}",

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbound.actions.s3 import open_object
-from inbound.clients import StoredObject
+from inbound.clients import StoredObject, function_queue
 from inbound.clients import local as module
 from inbound.clients.local import LocalCloud
 from inbound.clients.reasons import (
@@ -352,7 +352,7 @@ def test_what_a_crash_left_in_the_queue_runs_at_the_next_start(tmp_path: Path) -
 def test_an_event_that_failed_three_times_is_kept_as_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(function_queue, "BETWEEN_TRIES", 0.01)
 
     async def story() -> None:
         async with local(tmp_path, {"broken": ("sh", "-c", f"echo x >> {tmp_path}/tries; exit 1")}) as cloud:
