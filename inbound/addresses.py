@@ -7,6 +7,7 @@ domain that a reader would not see.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -36,6 +37,16 @@ class Mailbox:
 
 def a_labels(domain: str) -> str:
     """The domain in lower-case A-labels without a trailing dot, or "" when it cannot be a host name in DNS."""
+    return _a_labels(domain) if len(domain) < _KEPT else _a_labels.__wrapped__(domain)
+
+
+_KEPT = (
+    300  # characters up to which an answer is kept; what is longer than 253 can be no name unless blanks are about it
+)
+
+
+@lru_cache(4096)
+def _a_labels(domain: str) -> str:
     name = domain.strip().rstrip(".").lower()
     if not name or len(name) > 253:  # noqa: PLR2004 - RFC 1035 2.3.4
         return ""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -75,15 +76,21 @@ class Judge:
     makes_secret = False
 
     def __init__(
-        self, settings: Settings, *, now: Callable[[], float] = time.time, only: Collection[str] = STAGES
+        self,
+        settings: Settings,
+        *,
+        rules: RuleSet | None = None,
+        now: Callable[[], float] = time.time,
+        only: Collection[str] = STAGES,
     ) -> None:
         """Raises ConfigurationError when settings or rules cannot be used; the rules must pass their own tests.
 
-        `now` gives seconds since the epoch; only the stages named in `only` look at a message.
+        `rules` are those in force already; without them the settings say where they are. `now` gives seconds since the
+        epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
         self.resolver = _resolver(settings)
-        self.ruleset = rules_in_force(settings)
+        self.ruleset = rules or rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
             stages=_stages(settings, self.resolver, now, only),
@@ -102,13 +109,18 @@ class App(Judge):
     makes_secret = True
 
     def __init__(
-        self, settings: Settings, *, note: Callable[[Record | Refusal], None], now: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        *,
+        note: Callable[[Record | Refusal], None],
+        rules: RuleSet | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Raises ConfigurationError as `Judge` does."""
-        super().__init__(settings, now=now)
+        super().__init__(settings, rules=rules, now=now)
         self._note = note
         self._cloud = cloud_of(settings)
-        self._ledger = SqliteLedger(settings.data_dir / "ledger.sqlite")
+        self._ledger = _ledger(settings)
         self._path = Path(
             sight=self.sight,
             means=Means(
@@ -140,6 +152,16 @@ class App(Judge):
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
         self.ruleset = rules_in_force(self.settings)
+
+
+def prepare(settings: Settings) -> None:
+    """Make what several workers share, before there are any. Raises ConfigurationError."""
+    try:
+        _secret(settings, make=True)
+        _ledger(settings).close()
+    except (OSError, sqlite3.Error) as error:
+        message = f"cannot be used: {getattr(error, 'strerror', None) or error}"
+        raise ConfigurationError([Problem(file=str(settings.data_dir), line=0, column=0, message=message)]) from error
 
 
 def rules_of(settings: Settings) -> RuleSet:
@@ -214,6 +236,10 @@ def _resolver(settings: Settings) -> Dns:
     except ValueError as error:
         problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
         raise ConfigurationError([problem]) from error
+
+
+def _ledger(settings: Settings) -> SqliteLedger:
+    return SqliteLedger(settings.data_dir / "ledger.sqlite")
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -11,7 +11,6 @@ import contextvars
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
 import textwrap
@@ -25,14 +24,14 @@ import uvloop
 
 from inbound import __version__, ruletest, settings
 from inbound.actions.s3 import open_object
-from inbound.app import STAGES, App, Judge, clamd_of, cloud_of, rules_of, warnings_of
+from inbound.app import STAGES, Judge, clamd_of, cloud_of, rules_of, warnings_of
 from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
 from inbound.demo import Demo, Outcome, differences, without_scanner
 from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.journal import Journal, printable
-from inbound.receive.edge import Edge
 from inbound.record import Record
-from inbound.samples import Sample, sample_of, shipped
+from inbound.samples import Sample, sample_of
+from inbound.serve import announce, serve, until_told
 from inbound.settings import Settings
 from inbound.testing import DnsServer
 from inbound.verdicts import Status
@@ -132,29 +131,21 @@ def _settings(options: argparse.Namespace, **more: Any) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     loaded = _settings(options)
-    journal = Journal(loaded.log)
-    run = _serve_with_samples(loaded, journal) if options.with_samples else _serve_until_told(loaded, journal)
-    uvloop.run(run)
+    if not options.with_samples:
+        return serve(loaded)
+    logging.getLogger("inbound.receive").setLevel(logging.WARNING)  # who comes and goes is not what is shown
+    uvloop.run(_serve_with_samples(loaded, Journal("text" if loaded.log == "auto" else loaded.log)))
     return WELL
-
-
-async def _serve_until_told(loaded: Settings, journal: Journal) -> None:
-    async with App(loaded, note=journal) as app:
-        edge = Edge(app, hostname=loaded.hostname, limits=loaded.limits, tls=loaded.tls, proxy_from=loaded.proxy_from)
-        addresses = await edge.start(loaded.listen)
-        _announce(app, addresses)
-        await _until_told(app)
-        await edge.stop(grace=loaded.deadlines.deliver)
 
 
 async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
     async with Demo(loaded, note=journal) as demo:
-        _announce(demo.app, demo.addresses)
+        announce(demo.app, demo.addresses)
         first = next(message for message in demo.samples if message.stem == "good")
         print(f"\nA first message, {first}: what was found, which rules were met, what was done\n", flush=True)
         outcome = await demo.send(first)
         print(_WHAT_NEXT.format(**_next_steps(demo, first, outcome)), flush=True)
-        await _until_told(demo.app)
+        await until_told(demo.app)
 
 
 _WHAT_NEXT = """
@@ -184,41 +175,6 @@ def _next_steps(demo: Demo, first: Path, outcome: Outcome) -> dict[str, object]:
         "data": demo.app.settings.data_dir,
         "stored": next((one.detail["object"] for one in ran if "object" in one.detail), "BUCKET/KEY"),
     }
-
-
-def _announce(app: App, addresses: Sequence[str]) -> None:
-    loaded = app.settings
-    rules = ", ".join(rule.name for rule in app.ruleset.rules if rule.enabled)
-    log.info("listening on %s for %s", ", ".join(addresses), ", ".join(loaded.domains))
-    log.info("rules from %s: %s", loaded.rules or shipped("rules"), rules)
-    log.info("cloud: %s%s", loaded.cloud, f" in {loaded.data_dir}" if loaded.cloud == "local" else "")
-    clamd = clamd_of(loaded)
-    if clamd:
-        log.info("virus: clamd at %s", clamd)
-    else:
-        log.warning("virus: DISABLED - no clamd is set and none listens at its usual place; no message is scanned")
-    if loaded.tls is None:
-        log.warning("tls: no certificate is set, STARTTLS is not offered")
-
-
-async def _until_told(app: App) -> None:
-    """Wait for SIGTERM or SIGINT; SIGHUP takes the rules in force anew, or says why not."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def reload() -> None:
-        try:
-            app.reload()
-        except ConfigurationError as error:
-            log.error("the rules stay as they were:\n%s", error)  # noqa: TRY400 - the problems say it all
-        else:
-            log.info("rules taken in force: %s", ", ".join(rule.name for rule in app.ruleset.rules))
-
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(stop, told.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    await told.wait()
-    log.info("stopping: messages in flight are finished first")
 
 
 def _check(options: argparse.Namespace) -> int:

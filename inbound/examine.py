@@ -1,6 +1,7 @@
 """Examine: every stage looks at the message, and one wrapper keeps each of them from lying, hanging or crashing.
 
-1. What depends on nothing starts at once and runs side by side; DMARC waits for SPF and DKIM, spam for all of them.
+1. What the envelope alone decides (SPF, iprev) can begin at MAIL FROM and run while the message comes in (`begin`). The rest
+   starts when it is there, side by side; DMARC waits for SPF and DKIM, spam for all of them.
 2. A stage that raises or outlasts its deadline has the verdict `broken`: PROCESSING_FAILED.
 3. Nothing here refuses, and nothing here knows a rule.
 """
@@ -10,7 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from inbound.mail import Mail
 from inbound.stages import Stage
@@ -49,15 +50,45 @@ class Stages:
     deadlines: Mapping[str, float]
 
 
-async def examine(mail: Mail, stages: Stages, block: BlockVerdict, *, scan: bool) -> Verdicts:
-    """Everything the stages find about the message. `scan` is false when no rule wants spam and virus looked at."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Checks that need no message, under way. They come to their end whether or not somebody waits for it."""
+
+    iprev: asyncio.Task[IprevVerdict]
+    spf: asyncio.Task[SpfVerdict]
+    watch: "_Watch"
+
+
+def begin(mail: Mail, stages: Stages) -> Begun:
+    """Start them. `mail` is as far as it is known: client and reverse-path."""
     watch = _Watch(stages.deadlines)
+    begun = Begun(
+        iprev=asyncio.ensure_future(watch.over(stages.iprev, mail)),
+        spf=asyncio.ensure_future(watch.over(stages.spf, mail)),
+        watch=watch,
+    )
+    for task in (begun.iprev, begun.spf):
+        _under_way.add(task)
+        task.add_done_callback(_under_way.discard)
+    return begun
+
+
+_under_way: set[asyncio.Task[Any]] = set()  # the loop itself keeps no task alive
+
+
+async def examine(
+    mail: Mail, stages: Stages, block: BlockVerdict, *, scan: bool, begun: Begun | None = None
+) -> Verdicts:
+    """Everything the stages find about the message. `scan` is false when no rule wants spam and virus looked at.
+
+    `begun` is what was begun at MAIL FROM; without it everything starts here.
+    """
+    begun = begun or begin(mail, stages)
+    watch, iprev, spf = begun.watch, begun.iprev, begun.spf
     async with asyncio.TaskGroup() as group:
-        iprev = group.create_task(watch.over(stages.iprev, mail))
-        spf = group.create_task(watch.over(stages.spf, mail))
         dkim = group.create_task(watch.over(stages.dkim, mail))
-        arc = group.create_task(watch.over(stages.arc, mail))
         virus = group.create_task(watch.over(stages.virus, mail)) if scan else None
+        arc = await watch.over(stages.arc, mail)  # beside the others, which are tasks; most mail has no chain
         dmarc = await watch.over(stages.dmarc, mail, await spf, await dkim)
         evidence = (await spf, await dkim, dmarc, await iprev, block)
         spam = await watch.over(stages.spam, mail, *evidence) if scan else None
@@ -65,7 +96,7 @@ async def examine(mail: Mail, stages: Stages, block: BlockVerdict, *, scan: bool
         spf=spf.result(),
         dkim=dkim.result(),
         dmarc=dmarc,
-        arc=arc.result(),
+        arc=arc,
         iprev=iprev.result(),
         spam=spam or SpamVerdict(status=Status.DISABLED, reason=NOT_SCANNED),
         virus=virus.result() if virus else VirusVerdict(status=Status.DISABLED, reason=NOT_SCANNED),

@@ -1,34 +1,64 @@
 """What is told of each mail while the receiver runs: lines for a person at a terminal, one JSON document a line otherwise."""
 
+import contextlib
+import fcntl
 import json
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from inbound.record import Record
+from inbound.record import Record, heading, line
 from inbound.transaction import Refusal
+
+_REFUSED = {True: "refused at RCPT", False: "deferred at RCPT"}
 
 
 class Journal:
-    """Writes records and refusals. `form` "auto" is text on a terminal and JSON elsewhere."""
+    """Writes records and refusals. `form` "auto" is text on a terminal and JSON elsewhere.
 
-    def __init__(self, form: Literal["auto", "text", "json"], stream: TextIO = sys.stdout) -> None:
+    `shared`: processes forked from this one write to the same stream, and take turns.
+    """
+
+    def __init__(
+        self, form: Literal["auto", "text", "json"], stream: TextIO = sys.stdout, *, shared: bool = False
+    ) -> None:
         self._stream = stream
+        self._turns = tempfile.TemporaryFile() if shared else None  # noqa: SIM115 - kept while the program runs
         self._json = form == "json" or (form == "auto" and not stream.isatty())
 
     def __call__(self, note: Record | Refusal) -> None:
         """Write one, at once."""
         if self._json:
-            written = json.dumps({"at": _now(), **_document(note)}, ensure_ascii=False, separators=(",", ":"))
+            written = _encoded({"at": _now(), **_document(note)})
         else:
             written = "\n".join([f"{_now()}  {first}" if at == 0 else first for at, first in enumerate(_lines(note))])
-        self._stream.write(printable(written) + "\n")
-        self._stream.flush()
+        with self._turn():
+            self._stream.write(printable(written) + "\n")
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A pipe takes no more than PIPE_BUF (4096) octets in one piece; a record may have more."""
+        if self._turns is None:
+            yield
+            return
+        fcntl.lockf(self._turns, fcntl.LOCK_EX)  # between processes, and let go of when one of them dies
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._turns, fcntl.LOCK_UN)
 
 
 def printable(text: str) -> str:
     """The text with control characters and lone surrogates written out, so that no sender can steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char == "\n" or char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _now() -> str:
@@ -39,7 +69,7 @@ def _document(note: Record | Refusal) -> dict[str, Any]:
     if isinstance(note, Record):
         return {"event": "message", **note.document()}
     return {
-        "event": "refused at RCPT" if note.reply.refuses else "deferred at RCPT",
+        "event": _REFUSED[note.reply.refuses],
         "client": {"ip": str(note.client.ip), "helo": note.client.helo},
         "mail_from": note.mail_from,
         "recipient": note.recipient,
@@ -50,5 +80,8 @@ def _document(note: Record | Refusal) -> dict[str, Any]:
 def _lines(note: Record | Refusal) -> list[str]:
     if isinstance(note, Record):
         return note.lines()
-    origin = f"{note.client.helo or '?'} [{note.client.ip}] <{note.mail_from}>"
-    return [f"from {origin} to {note.recipient}", f"  RCPT  {note.reply}"]
+    return [
+        _REFUSED[note.reply.refuses],
+        *heading(note.client, note.mail_from, note.recipient),
+        line("reply", str(note.reply)),
+    ]

@@ -7,6 +7,7 @@ Header fields are found by one pass over the header block, whatever the size of 
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -115,8 +116,10 @@ def _field_end(block: bytes, start: int) -> int:
 def _field_name(line: bytes) -> str:
     name, colon, _ = line.partition(b":")
     name = name.rstrip(b" \t")
-    valid = colon and name and all(33 <= octet <= 126 for octet in name)  # noqa: PLR2004 - RFC 5322 3.6.8
-    return name.decode("ascii") if valid else ""
+    return name.decode("ascii") if colon and _FIELD_NAME.fullmatch(name) else ""
+
+
+_FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 3.6.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

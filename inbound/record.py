@@ -1,7 +1,8 @@
 """What became of one message and why: the record that the log, `inbound check` and every refusal are made of."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from inbound.mail import Client
@@ -59,27 +60,26 @@ class Record:
     def judgement(self, path: str) -> dict[str, Any]:
         """The document of `inbound check --json` (design 11)."""
         verdicts = self.verdicts
-        virus = asdict(verdicts.virus)
         return {
             "path": path,
             "message_id": self.message_id,
-            "spf": asdict(verdicts.spf),
-            "dkim": asdict(verdicts.dkim),
-            "dmarc": asdict(verdicts.dmarc),
-            "arc": asdict(verdicts.arc),
-            "iprev": asdict(verdicts.iprev),
-            "spam": asdict(verdicts.spam),
-            "virus": virus,
-            "block": asdict(verdicts.block),
+            "spf": _plain(verdicts.spf),
+            "dkim": _plain(verdicts.dkim),
+            "dmarc": _plain(verdicts.dmarc),
+            "arc": _plain(verdicts.arc),
+            "iprev": _plain(verdicts.iprev),
+            "spam": _plain(verdicts.spam),
+            "virus": _plain(verdicts.virus),
+            "block": _plain(verdicts.block),
             "recipients": {
                 walk.recipient: {
-                    "rules": [asdict(trace) for trace in walk.traces],
+                    "rules": [_plain(trace) for trace in walk.traces],
                     "actions": list(walk.actions),
                     "reply": f"{walk.reply.code} {walk.reply.enhanced}",
                 }
                 for walk in self.walks
             },
-            "reply": asdict(self.reply),
+            "reply": _plain(self.reply),
             "timings_ms": dict(verdicts.timings_ms),
             "error": None,
         }
@@ -101,7 +101,7 @@ class Record:
             "size": self.size,
             "ruleset": self.ruleset,
             **judged,
-            "ran": [asdict(ran) for ran in self.ran],
+            "ran": [_plain(ran) for ran in self.ran],
             "milliseconds": self.milliseconds,
         }
 
@@ -110,17 +110,14 @@ class Record:
 
         Rules that are for other recipients are left out. The first line is the message id.
         """
-        client = self.client
-        wire = client.tls.version if client.tls else "in clear"
         return [
             self.message_id,
-            _line("from", f"<{self.mail_from}> by {client.helo or '?'} [{client.ip}], {wire}, {self.size:,} octets"),
-            _line("to", ", ".join(self.rcpt_to)),
+            *heading(self.client, self.mail_from, ", ".join(self.rcpt_to), f", {self.size:,} octets"),
             *_checks(self.verdicts),
-            *(line for walk in self.walks for line in _rules(walk)),
-            *(_line(ran.outcome, _told(ran)) for ran in self.ran),
-            *([_line("time", _times(self.verdicts.timings_ms, self.milliseconds))] if self.milliseconds else ()),
-            _line("reply", str(self.reply)),
+            *(told for walk in self.walks for told in _rules(walk)),
+            *(line(ran.outcome, _told(ran)) for ran in self.ran),
+            *([line("time", _times(self.verdicts.timings_ms, self.milliseconds))] if self.milliseconds else ()),
+            line("reply", str(self.reply)),
         ]
 
 
@@ -128,7 +125,17 @@ _MET = {True: "met", False: "not met", None: "UNDECIDED"}
 _NOT_FOR_IT = "is none of its recipients"
 
 
-def _line(name: str, *texts: str) -> str:
+def heading(client: Client, mail_from: str, to: str, more: str = "") -> list[str]:
+    """Who brings it, and for whom."""
+    wire = client.tls.version if client.tls else "in clear"
+    return [
+        line("from", f"<{mail_from}> by {client.helo or '?'} [{client.ip}], {wire}{more}"),
+        line("to", to),
+    ]
+
+
+def line(name: str, *texts: str) -> str:
+    """One line of a record, its name in front."""
     return f"  {name:<10} {' '.join(texts)}".rstrip()
 
 
@@ -137,28 +144,28 @@ def _checks(found: Verdicts) -> Iterator[str]:
     spf, dkim, dmarc, spam, virus = found.spf, found.dkim, found.dmarc, found.spam, found.virus
     width = max(len(verdict.status) for verdict in (spf, dkim, dmarc, spam, virus))
     for listing in found.block.listings:
-        yield _line("block", f"{listing.list} {listing.entry} {listing.meaning}")
+        yield line("block", f"{listing.list} {listing.entry} {listing.meaning}")
     for zone in found.block.unanswered:
-        yield _line("block", f"{zone} did not answer")
+        yield line("block", f"{zone} did not answer")
     identity = {"mailfrom": "MAIL FROM", "helo": "HELO"}[spf.identity]
     whose = f"for {spf.domain} ({identity})" if spf.domain else ""
-    yield _line("spf", f"{spf.status:<{width}}", _joined(f"{spf.result} {whose}", spf.reason))
+    yield line("spf", f"{spf.status:<{width}}", _joined(f"{spf.result} {whose}", spf.reason))
     for at, text in enumerate(_signatures(dkim)):
-        yield _line("dkim" if at == 0 else "", f"{'' if at else dkim.status:<{width}}", text)
+        yield line("dkim" if at == 0 else "", f"{'' if at else dkim.status:<{width}}", text)
     asks = f", {dmarc.record_domain} asks for {dmarc.applied_policy}" if dmarc.applied_policy else ""
     by = f" by {' and '.join(dmarc.aligned)}" if dmarc.aligned else ""
     whose = f"for {dmarc.from_domain}" if dmarc.from_domain else ""
-    yield _line("dmarc", f"{dmarc.status:<{width}}", _joined(f"{dmarc.result} {whose}{by}{asks}", dmarc.reason))
+    yield line("dmarc", f"{dmarc.status:<{width}}", _joined(f"{dmarc.result} {whose}{by}{asks}", dmarc.reason))
     if found.arc.result != "none":
         sets = f"{found.arc.sets} {'set' if found.arc.sets == 1 else 'sets'}"
-        yield _line("arc", f"{found.arc.result:<{width}}", _joined(sets, found.arc.reason))
+        yield line("arc", f"{found.arc.result:<{width}}", _joined(sets, found.arc.reason))
     if found.iprev.result != "none":
-        yield _line("iprev", f"{found.iprev.result:<{width}}", _joined(found.iprev.name, found.iprev.reason))
+        yield line("iprev", f"{found.iprev.result:<{width}}", _joined(found.iprev.name, found.iprev.reason))
     score = "" if spam.status in ("DISABLED", "PROCESSING_FAILED") else f"score {spam.score:.1f}"
-    yield _line("spam", f"{spam.status:<{width}}", _joined(score, spam.reason))
+    yield line("spam", f"{spam.status:<{width}}", _joined(score, spam.reason))
     for symbol in spam.symbols:
-        yield _line("", " " * width, f"{symbol.weight:+.1f} {symbol.name}: {symbol.evidence}")
-    yield _line("virus", f"{virus.status:<{width}}", _joined(virus.signature, virus.reason))
+        yield line("", " " * width, f"{symbol.weight:+.1f} {symbol.name}: {symbol.evidence}")
+    yield line("virus", f"{virus.status:<{width}}", _joined(virus.signature, virus.reason))
 
 
 def _signatures(dkim: DkimVerdict) -> Iterator[str]:
@@ -173,7 +180,7 @@ def _signatures(dkim: DkimVerdict) -> Iterator[str]:
 
 def _rules(walk: Walk) -> Iterator[str]:
     """One recipient's walk: the rules that are for it, and where they lead. Without any it was answered at RCPT."""
-    yield _line("rules", f"for {walk.recipient}")
+    yield line("rules", f"for {walk.recipient}")
     traces = [trace for trace in walk.traces if not trace.why.endswith(_NOT_FOR_IT)]
     width = max((len(trace.name) for trace in traces), default=0)
     for trace in traces:
@@ -194,3 +201,18 @@ def _times(timings_ms: Mapping[str, float], whole: float) -> str:
 
 def _joined(*texts: str) -> str:
     return ": ".join(text.strip() for text in texts if text.strip())
+
+
+def _plain(value: Any) -> Any:
+    """Records as dicts, at any depth; `asdict` does the same and copies every string on its way."""
+    kind: type = type(value)
+    names = _names(kind)
+    if names:
+        return {name: _plain(getattr(value, name)) for name in names}
+    return tuple(_plain(one) for one in value) if isinstance(value, tuple) else value
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a record; none for anything else."""
+    return tuple(one.name for one in fields(kind)) if is_dataclass(kind) else ()

@@ -170,6 +170,8 @@ class Settings:
     """Everything an operator can set."""
 
     listen: tuple[str | Listener, ...] = ("127.0.0.1:2525",)  # addresses `HOST:PORT`, `[IPV6]:PORT`, `:PORT`
+    workers: Count | Literal["auto"] = 1  # processes that receive; `auto` is one for each processor
+    user: str = ""  # started as root, go on as this user once the addresses of `listen` are taken
     hostname: str = "localhost"  # our name in the greeting, in Received and, unless set apart, as authserv-id
     authserv_id: str = ""  # our name in Authentication-Results; the hostname when empty
     domains: tuple[Domain, ...] = ("example.com",)  # ours: `d` for the domain, `.d` for its subdomains

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from inbound.actions.kinds import ACTIONS
-from inbound.ruleset import load, warnings
+from inbound.rulecheck import warnings
+from inbound.ruleset import load
 from inbound.settings import Settings
 from tests.ruling import rules
 

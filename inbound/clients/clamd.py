@@ -158,11 +158,14 @@ async def _instream(connection: socket.socket, octets: bytes) -> bytes:
     """Send the octets and read clamd's reply, without the NUL that ends it."""
     loop = asyncio.get_running_loop()
     try:
-        await loop.sock_sendall(connection, b"zINSTREAM\0")
+        before = b"zINSTREAM\0"
         for at in range(0, len(octets), CHUNK):
             chunk = octets[at : at + CHUNK]
-            await loop.sock_sendall(connection, len(chunk).to_bytes(4, "big") + chunk)
-        await loop.sock_sendall(connection, b"\0\0\0\0")
+            last = b"\0\0\0\0" if at + CHUNK >= len(octets) else b""
+            await loop.sock_sendall(connection, b"".join((before, len(chunk).to_bytes(4, "big"), chunk, last)))
+            before = b""
+        if before:
+            await loop.sock_sendall(connection, before + b"\0\0\0\0")
     except OSError as error:
         broken: OSError | None = error
     else:

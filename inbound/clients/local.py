@@ -10,11 +10,9 @@
 4. A notification is one JSON file under `sns/TOPIC/`, a message of a queue one under `sqs/QUEUE/`.
 """
 
-import asyncio
 import base64
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,66 +20,39 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from inbound.clients import DataKey, StoredObject
+from inbound.clients.disk import directory, disk_errors, json_of, locked, replace, sync, write, write_new
+from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.reasons import (
     BUCKET_MISSING,
     CONTEXT_MISMATCH,
-    DISK,
     KEY_MISSING,
     NAME_REFUSED,
     OBJECT_MISSING,
     function_failure,
 )
-from inbound.errors import Failure, PermanentFailure, TemporaryFailure
+from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
 log = logging.getLogger(__name__)
 
 METADATA = ".metadata.json"
-TRIES = 3  # of a function that is not waited for, as Lambda does
-AT_ONCE = 16  # functions that run side by side
-BETWEEN_TRIES = 60.0  # seconds before the second try, twice that before the third
+ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
-_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
+_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256})")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
 _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-
-
-class RanFunction(Protocol):
-    """What a function answered; `error` is "" unless it failed."""
-
-    @property
-    def payload(self) -> bytes:
-        """Its JSON."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """Lambda's word for how it failed."""
-        ...
-
-
-class FunctionRunner(Protocol):
-    """Runs functions here (`clients.invoke.Runner`)."""
-
-    def require(self, function: str) -> str:
-        """The bare name of a function that is there. Raises PermanentFailure."""
-        ...
-
-    async def run(self, function: str, payload: bytes) -> RanFunction:
-        """Call it and wait."""
-        ...
 
 
 class LocalCloud:
@@ -91,11 +62,12 @@ class LocalCloud:
         self._buckets = _Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
-        self._queue = _Queue(data_dir / "lambda", runner)
+        self._queue = Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
 
     async def __aenter__(self) -> Self:
+        await offload(self._buckets.sweep)
         await self._queue.resume()
         return self
 
@@ -149,7 +121,7 @@ class LocalCloud:
             "Message": message,
             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now / 1e9)) + f".{now // 1_000_000 % 1000:03}Z",
         }
-        await offload(_write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
+        await offload(write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
 
     async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
         """Write one message, in the form in which SQS hands it out. A queue is made on first use."""
@@ -164,7 +136,7 @@ class LocalCloud:
             if queue_url.endswith(".fifo")
             else f"{time.time_ns()}-{document['MessageId']}.json"
         )
-        await offload(_write_new, self._queues / match.group(1), name, document)
+        await offload(write_new, self._queues / match.group(1), name, document)
 
 
 class _Buckets:
@@ -174,27 +146,34 @@ class _Buckets:
     def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
         path = self._path(bucket, key)
         part = self._root / bucket / ".parts" / str(uuid.uuid4())
-        with _disk_errors():
-            _directory(part.parent)
-            _directory(path.parent)
+        with disk_errors():
+            directory(part.parent)
+            directory(path.parent)
             try:
-                _write(part, body)
-                with _locked(self._root / bucket / ".lock"):
+                write(part, body)
+                with locked(self._root / bucket / ".lock"):
                     if path.is_dir():
                         raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(path))
                     if path.exists():
-                        _sync(path.parent)  # whoever wrote it may have died before
+                        sync(path.parent)  # whoever wrote it may have died before
                         return False
-                    _replace(part.with_suffix(".json"), path.with_name(path.name + METADATA), _json(metadata))
+                    replace(part.with_suffix(".json"), path.with_name(path.name + METADATA), json_of(metadata))
                     part.rename(path)
-                    _sync(path.parent)
+                    sync(path.parent)
                     return True
             finally:
                 part.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what writers left half-written that died long ago."""
+        for part in self._root.glob("*/.parts/*"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                    part.unlink()
+
     def get(self, bucket: str, key: str) -> StoredObject:
         path = self._path(bucket, key)
-        with _disk_errors():
+        with disk_errors():
             if not (self._root / bucket).is_dir():
                 raise PermanentFailure(BUCKET_MISSING, bucket)
             try:
@@ -230,7 +209,7 @@ class _Keys:
         ident = self._ident(key)
         material, arn = self._material(ident)
         plaintext, nonce = os.urandom(32), os.urandom(12)
-        sealed = AESGCM(material).encrypt(nonce, plaintext, _json(context, sort_keys=True))
+        sealed = AESGCM(material).encrypt(nonce, plaintext, json_of(context, sort_keys=True))
         return DataKey(plaintext=plaintext, wrapped=uuid.UUID(ident).bytes + nonce + sealed, key_arn=arn)
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
@@ -238,7 +217,7 @@ class _Keys:
             raise PermanentFailure(CONTEXT_MISMATCH, "this data key was not wrapped here")
         material, _ = self._material(str(uuid.UUID(bytes=wrapped[:16])))
         try:
-            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], _json(context, sort_keys=True))
+            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], json_of(context, sort_keys=True))
         except InvalidTag as error:
             raise PermanentFailure(CONTEXT_MISMATCH) from error
 
@@ -250,7 +229,7 @@ class _Keys:
         if match is None:
             raise PermanentFailure(NAME_REFUSED, f"{key!r} is no key")
         alias = self._root / "alias" / quote(match.group(1), safe="")
-        with _disk_errors():
+        with disk_errors():
             if not alias.exists():
                 self._make(alias, match.group(1))
             return alias.read_text("ascii").strip()
@@ -258,11 +237,11 @@ class _Keys:
     def _make(self, alias: Path, name: str) -> None:
         ident = str(uuid.uuid4())
         arn = f"arn:aws:kms:{self._region}:{self._account}:key/{ident}"
-        _directory(alias.parent)
+        directory(alias.parent)
         key, new = self._root / f"{ident}.json", alias.with_name(f".{ident}")
-        _write(key, _json({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
-        _sync(self._root)
-        _write(new, ident.encode("ascii"))
+        write(key, json_of({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
+        sync(self._root)
+        write(new, ident.encode("ascii"))
         try:
             os.link(new, alias)
         except FileExistsError:  # another process was first
@@ -273,148 +252,12 @@ class _Keys:
             )
         finally:
             new.unlink()
-            _sync(alias.parent)
+            sync(alias.parent)
 
     def _material(self, ident: str) -> tuple[bytes, str]:
-        with _disk_errors():
+        with disk_errors():
             try:
                 key = json.loads((self._root / f"{ident}.json").read_bytes())
             except FileNotFoundError as error:
                 raise PermanentFailure(KEY_MISSING, f"{self._root}/{ident}.json") from error
         return base64.b64decode(key["material"]), key["arn"]
-
-
-class _Queue:
-    """Calls of functions that nobody waits for: a file each, run by this process, kept until they worked."""
-
-    def __init__(self, root: Path, runner: FunctionRunner) -> None:
-        self._waiting, self._failed = root / "queue", root / "failed"
-        self._runner = runner
-        self._running: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(AT_ONCE)
-
-    async def add(self, function: str, payload: bytes) -> None:
-        name = f"{time.time_ns()}-{uuid.uuid4()}.json"
-        call = {"function": function, "payload": payload.decode("utf-8")}
-        await offload(_write_new, self._waiting, name, call)
-        self._start(self._waiting / name)
-
-    async def resume(self) -> None:
-        """Run what an earlier process left."""
-        for path in await offload(lambda: sorted(self._waiting.glob("[0-9]*.json"))):
-            self._start(path)
-
-    async def close(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _start(self, path: Path) -> None:
-        task = asyncio.create_task(self._work(path))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _work(self, path: Path) -> None:
-        try:
-            for tried in range(1, TRIES + 1):
-                if await self._try(path):
-                    return
-                if tried < TRIES:
-                    await asyncio.sleep(BETWEEN_TRIES * tried)
-            log.error("a function failed %d times, its event is kept in %s/%s", TRIES, self._failed, path.name)
-            await offload(_directory, self._failed)
-            await offload(path.rename, self._failed / path.name)
-        except FileNotFoundError:  # another process did it
-            pass
-        except OSError:
-            log.exception("the queue of functions cannot be read or written")
-
-    async def _try(self, path: Path) -> bool:
-        """One try. True when it is out of our hands: it worked, or another process is at it."""
-        async with self._room:
-            with path.open("r+b") as file:  # not in a thread: cancelled, it would leave the file open
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
-                call = json.load(file)
-                if await self._worked(call["function"], call["payload"].encode()):
-                    await offload(path.unlink, missing_ok=True)
-                    return True
-        return False
-
-    async def _worked(self, function: str, payload: bytes) -> bool:
-        try:
-            answer = await self._runner.run(function, payload)
-        except Failure as failure:
-            log.warning("function %s was not run: %s", function, failure)
-            return False
-        if answer.error:
-            log.warning("function %s failed: %s", function, answer.payload[:500].decode("utf-8", "replace"))
-        return not answer.error
-
-
-def _json(value: object, *, sort_keys: bool = False) -> bytes:
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
-
-
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SUCH_FILE_NAME:
-            raise PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}") from error
-        raise TemporaryFailure(DISK, f"{error.strerror}: {error.filename}") from error
-
-
-# An object stands where a directory must be, or the other way round; or the name is too long.
-_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
-
-
-def _directory(path: Path) -> None:
-    """Make it and what is above it, durably, for nobody else to read."""
-    if not path.is_dir():
-        _directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, octets: bytes) -> None:
-    """A new file, on the disk when this returns; its name is not, until its directory is synced."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(handle)
-
-
-def _replace(part: Path, path: Path, octets: bytes) -> None:
-    _write(part, octets)
-    part.rename(path)
-    _sync(path.parent)
-
-
-def _write_new(directory: Path, name: str, document: object) -> None:
-    with _disk_errors():
-        _directory(directory)
-        _replace(directory / f".{name}", directory / name, _json(document))
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between threads and processes; it ends with the process at the latest."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

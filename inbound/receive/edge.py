@@ -5,7 +5,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -24,6 +25,14 @@ from inbound.settings import Limits, Listener, Tls
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """An entry of `listen`, and the sockets that listen for it already: made before this process had its workers."""
+
+    listener: Listener
+    sockets: tuple[socket.socket, ...]
 
 
 class Edge:
@@ -67,13 +76,15 @@ class Edge:
         """Octets of messages that are coming in or being worked on."""
         return self._house.budget.in_flight
 
-    async def start(self, listeners: Sequence[str | Listener]) -> list[str]:
+    async def start(self, listeners: Sequence[str | Listener | Bound]) -> list[str]:
         """Listen. Returns the addresses bound, `HOST:PORT` or `[HOST]:PORT`, in that order. Raises ConfigurationError."""
         bound: list[str] = []
         try:
             for listener in listeners:
-                where = Listener(address=listener) if isinstance(listener, str) else listener
-                bound += await self._listen(where)
+                if isinstance(listener, Bound):
+                    bound += await self._take_over(listener)
+                else:
+                    bound += await self._listen(Listener(address=listener) if isinstance(listener, str) else listener)
         except BaseException:
             await self.stop(0)
             raise
@@ -82,26 +93,38 @@ class Edge:
     async def _listen(self, listener: Listener) -> list[str]:
         host, port = host_and_port(listener.address)
         loop = asyncio.get_running_loop()
-
-        certificates = self._house.certificates
-        if listener.tls and not certificates:
-            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
-        if listener.tls and listener.proxy:
-            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
-        secure: dict[str, Any] = {}
-        if listener.tls and certificates:
-            secure = {"ssl": certificates.context, "ssl_handshake_timeout": self._house.limits.handshake_seconds}
-
-        def session() -> Session:
-            return Session(self._house, behind_proxy=listener.proxy, loop=loop)
-
         try:
-            server = await loop.create_server(session, host, port, backlog=BACKLOG, reuse_address=True, **secure)
+            server = await loop.create_server(
+                self._sessions(listener), host, port, backlog=BACKLOG, reuse_address=True, **self._secure(listener)
+            )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
         self._servers.append(server)
         return [_address(sock) for sock in server.sockets]
+
+    async def _take_over(self, bound: Bound) -> list[str]:
+        loop = asyncio.get_running_loop()
+        secure = self._secure(bound.listener)
+        for sock in bound.sockets:
+            server = await loop.create_server(self._sessions(bound.listener), sock=sock, backlog=BACKLOG, **secure)
+            self._servers.append(server)
+        return [_address(sock) for sock in bound.sockets]
+
+    def _sessions(self, listener: Listener) -> Callable[[], Session]:
+        loop = asyncio.get_running_loop()
+        return lambda: Session(self._house, behind_proxy=listener.proxy, loop=loop)
+
+    def _secure(self, listener: Listener) -> dict[str, Any]:
+        """What makes a listener of implicit TLS (RFC 8314 3.3)."""
+        certificates = self._house.certificates
+        if not listener.tls:
+            return {}
+        if not certificates:
+            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
+        if listener.proxy:
+            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
+        return {"ssl": certificates.context, "ssl_handshake_timeout": self._house.limits.handshake_seconds}
 
     def reload_certificates(self) -> None:
         """Read the certificate files again, for handshakes to come. Raises ConfigurationError; then nothing has changed."""

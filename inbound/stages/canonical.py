@@ -1,29 +1,18 @@
 """What a signature is over: header fields and body in canonical form (RFC 6376 3.4), and their SHA-256.
 
-The classes are subclasses of dkimpy's, whose own bodies need quadratic time and a dozen copies; its code as it is stands as
-the oracle in the tests. Everything here takes time linear in what it reads, and a body is hashed in pieces.
+dkimpy's own canonicalisation needs quadratic time and a dozen copies of the body, so it is the oracle in the tests only.
+Everything here takes time linear in what it reads, and a body is hashed in pieces.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import dkim.canonicalization
 
 from inbound.mail import HeaderField, Headers
 
 PIECE = 1 << 18  # octets of the body that are canonicalised at a time
 
 
-def canonicalizations(c: str) -> tuple[str, str] | None:
-    """The names for header and body in a c= value (RFC 6376 3.5), None when it names none."""
-    try:
-        policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(c.encode())
-    except dkim.canonicalization.InvalidCanonicalizationPolicyError:
-        return None
-    return policy.header_algorithm.name.decode(), policy.body_algorithm.name.decode()
-
-
-class _Simple(dkim.canonicalization.Simple):  # type: ignore[misc]  # dkimpy has no types
+class _Simple:
     """RFC 6376 3.4.1 and 3.4.3, in pieces."""
 
     empty_body = b"\r\n"
@@ -35,7 +24,7 @@ class _Simple(dkim.canonicalization.Simple):  # type: ignore[misc]  # dkimpy has
         return lines
 
 
-class _Relaxed(dkim.canonicalization.Relaxed):  # type: ignore[misc]  # dkimpy has no types
+class _Relaxed:
     """RFC 6376 3.4.2 and 3.4.4, in pieces and in linear time."""
 
     empty_body = b""

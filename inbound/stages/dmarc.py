@@ -10,7 +10,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, cast
 
 from inbound.errors import TemporaryFailure
@@ -148,8 +148,14 @@ async def parse(published: Published) -> Policy | None:
     record = _without_oddities(published.text)
     if record is None:
         return None
-    parser = _parser() if _parser.cache_info().currsize else await offload(_parser)
-    tags = {name: tag["value"] for name, tag in parser(record, published.domain)["tags"].items()}
+    if not _parser.cache_info().currsize:
+        await offload(_parser)
+    return _policy(record)
+
+
+@lru_cache(1024)  # most domains publish one of a handful of records, once what does not count is taken out
+def _policy(record: str) -> Policy:
+    tags = {name: tag["value"] for name, tag in _parser()(record, "")["tags"].items()}
     return Policy(
         p=cast("PolicyWord", tags["p"]),
         sp=cast("PolicyWord", tags["sp"]),

@@ -1,7 +1,7 @@
 """Signatures and their keys (RFC 6376, 8301, 8463): what DKIM and ARC share.
 
-1. dkimpy reads tag lists. Its RSA and its checks of signature fields need quadratic time on hostile mail, so these steps are
-   ours, and `cryptography` does the arithmetic. Nothing in dkimpy's modules is changed.
+1. dkimpy reads tag lists and c=. Its RSA and its checks of signature fields need quadratic time on hostile mail, so these
+   steps are ours, and `cryptography` does the arithmetic. Nothing in dkimpy's modules is changed.
 2. Fields, keys and records have a length that they may not exceed.
 3. What cannot pass is `Rejected` with the result word and a reason; nothing else is raised.
 """
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import dkim.canonicalization
 import dkim.util
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -23,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from inbound.addresses import a_labels
 from inbound.mail import HeaderField
-from inbound.stages.canonical import canonicalizations
 from inbound.verdicts import DkimResult
 
 LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,000
@@ -102,16 +102,14 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
     missing = [name for name in required if not tags.get(name)]
     if missing:
         raise Rejected("permerror", f"no {missing[0]}= in the signature")
-    names = canonicalizations(_unfolded(tags["c"]).lower()) if "c" in tags else ("simple", "simple")
-    if names is None:
-        raise Rejected("permerror", "c= names no canonicalisation")
+    header, body = _canonicalizations(tags.get("c"))
     return Signature(
         field=field,
         domain=domain_of(tags),
         selector=selector_of(tags),
         algorithm=_unfolded(tags["a"]).lower(),
-        header_canonicalization=names[0],
-        body_canonicalization=names[1],
+        header_canonicalization=header,
+        body_canonicalization=body,
         signed=tuple(name.strip(" \t\r\n").lower() for name in tags.get("h", "").split(":")),
         value=_base64(tags["b"], "b"),
         body_hash=_base64(tags["bh"], "bh") if "bh" in tags else None,
@@ -138,6 +136,14 @@ def selector_of(tags: Mapping[str, str]) -> str:
     if not _SELECTOR.fullmatch(selector):
         raise Rejected("permerror", "s= is no selector")
     return selector.lower()
+
+
+def _canonicalizations(c: str | None) -> tuple[str, str]:
+    try:
+        policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(_unfolded(c).lower().encode() if c else None)
+    except dkim.canonicalization.InvalidCanonicalizationPolicyError:
+        raise Rejected("permerror", "c= names no canonicalisation") from None
+    return policy.header_algorithm.name.decode(), policy.body_algorithm.name.decode()
 
 
 def _unfolded(value: str) -> str:

@@ -23,7 +23,7 @@ HOMES = {
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},
-    "uvloop": {"cli", "receive"},
+    "uvloop": {"cli", "serve", "receive"},
     "yaml": {"schema"},
 }
 

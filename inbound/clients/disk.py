@@ -1,0 +1,83 @@
+"""Files that are on the disk when we say so, for nobody else to read."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from inbound.clients.reasons import DISK, NAME_REFUSED
+from inbound.errors import PermanentFailure, TemporaryFailure
+
+
+def json_of(value: object, *, sort_keys: bool = False) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """What the operating system says comes out as one of our failures."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE_NAME:
+            raise PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}") from error
+        raise TemporaryFailure(DISK, f"{error.strerror}: {error.filename}") from error
+
+
+# An object stands where a directory must be, or the other way round; or the name is too long.
+_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+
+
+def directory(path: Path) -> None:
+    """Make it and what is above it, durably, for nobody else to read."""
+    if not path.is_dir():
+        directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, octets: bytes) -> None:
+    """A new file, on the disk when this returns; its name is not, until its directory is synced."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(handle)
+
+
+def replace(part: Path, path: Path, octets: bytes) -> None:
+    """A file under its name in one step, on the disk when this returns; `part` is where it is written first."""
+    write(part, octets)
+    part.rename(path)
+    sync(path.parent)
+
+
+def write_new(place: Path, name: str, document: object) -> None:
+    """A document as one JSON file, on the disk when this returns. Raises Failure."""
+    with disk_errors():
+        directory(place)
+        replace(place / f".{name}", place / name, json_of(document))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock between threads and processes; it ends with the process at the latest."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
