@@ -60,6 +60,16 @@ def _a_labels(domain: str) -> str:
     return name if usable else ""
 
 
+def shown(label: str) -> str:
+    """A label of a domain name as readers see it: an A-label's letters (RFC 5890), any other as it is."""
+    if not label.startswith("xn--"):
+        return label
+    try:
+        return idna.decode(label)
+    except (idna.IDNAError, UnicodeError):
+        return label
+
+
 _NOT_IN_NAMES = set('\0\t\r\n "(),/:;<>@[\\]^`{|}')
 
 

@@ -9,6 +9,7 @@
 5. Every finding says why, in the words of the condition and with the values that made it so.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,6 +34,8 @@ class Finding:
 class Condition(Protocol):
     """One node of a tree. Equal trees are equal conditions."""
 
+    def __hash__(self) -> int: ...
+
     def weigh(self, facts: Facts) -> Finding:
         """Whether it is true of this mail, and why."""
         ...
@@ -44,7 +47,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Decided already."""
+    """Decided already: there are ALWAYS and NEVER, and no other."""
 
     truth: bool
 
@@ -73,10 +76,10 @@ class All:
 
     def rest(self, facts: Facts) -> Condition:
         """The parts that are not known to be true."""
-        parts = tuple(part for part in (part.rest(facts) for part in self.parts) if part != ALWAYS)
-        if NEVER in parts:
-            return NEVER
-        return All(parts) if len(parts) > 1 else parts[0] if parts else ALWAYS
+        parts = _open(self.parts, facts, ends_at=NEVER)
+        if parts == self.parts or len(parts) == 1:
+            return self if len(parts) > 1 else parts[0]
+        return All(parts) if parts else ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,22 @@ class Any:
 
     def rest(self, facts: Facts) -> Condition:
         """The parts that are not known to be false."""
-        parts = tuple(part for part in (part.rest(facts) for part in self.parts) if part != NEVER)
-        if ALWAYS in parts:
-            return ALWAYS
-        return Any(parts) if len(parts) > 1 else parts[0] if parts else NEVER
+        parts = _open(self.parts, facts, ends_at=ALWAYS)
+        if parts == self.parts or len(parts) == 1:
+            return self if len(parts) > 1 else parts[0]
+        return Any(parts) if parts else NEVER
+
+
+def _open(parts: tuple[Condition, ...], facts: Facts, *, ends_at: Constant) -> tuple[Condition, ...]:
+    """The parts that are still to be found out; only the deciding one when it is among them."""
+    rests: list[Condition] = []
+    for part in parts:
+        rest = part.rest(facts)
+        if rest is ends_at:
+            return (rest,)
+        if not isinstance(rest, Constant):
+            rests.append(rest)
+    return tuple(rests)
 
 
 def _joined(parts: tuple[Condition, ...], facts: Facts, *, ends_at: bool) -> Finding:
@@ -126,7 +141,9 @@ class Not:
     def rest(self, facts: Facts) -> Condition:
         """The other way round."""
         part = self.part.rest(facts)
-        return Constant(not part.truth) if isinstance(part, Constant) else Not(part)
+        if isinstance(part, Constant):
+            return NEVER if part.truth else ALWAYS
+        return self if part is self.part else Not(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +191,10 @@ class Test:
 
     def rest(self, facts: Facts) -> Condition:
         """A constant when the attribute is known."""
+        if facts.mail is None and self.about.known == "DATA":
+            return self
         finding = self.weigh(facts)
-        return self if finding.truth is None else Constant(finding.truth)
+        return self if finding.truth is None else ALWAYS if finding.truth else NEVER
 
     def _that_fits(self) -> str:
         return "" if self.operator == "is" else f", {_FITS[self.operator][0]} {self._said()}"
@@ -231,6 +250,7 @@ def _cut(text: str) -> str:
     return clean if len(text) <= _SHOWN else f"{clean[:_SHOWN]}…"
 
 
+@functools.lru_cache(maxsize=4096)
 def attributes_of(condition: Condition) -> frozenset[str]:
     """The names of all attributes that a condition asks for."""
     match condition:

@@ -69,7 +69,8 @@ def encoded_words(text: str) -> str:
             end = text.find("?=", body)
             if end < 0:
                 break
-        whole = charset_end > 0 and text.find("?", body, end + 1) == end  # so that no octet is looked at twice
+        # The second `?` tells a whole word at once, so that no octet is looked at twice.
+        whole = charset_end > 0 and text.find("?", body, end + 1) == end and codec(text[start + 2 : charset_end])
         octets = _word(text[charset_end + 1 : body], text[body:end]) if whole else None
         if octets is None:
             _flush(out, pending)
@@ -95,7 +96,7 @@ def _word(encoding: str, text: str) -> bytes | None:
         case "q?":
             return binascii.a2b_qp(text.encode("ascii"), header=True)
         case "b?":
-            return base64_octets(text.encode("ascii"))
+            return base64_octets(text.encode("ascii")) or (None if text else b"")
         case _:
             return None
 

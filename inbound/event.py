@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from inbound.addresses import parse_mailboxes
 from inbound.mail import HeaderField, Headers, Mail
 from inbound.verdicts import Status, Verdicts
 
 HEADERS_LIMIT = 10 * 1024  # octets of header fields that are told (AWS: "headersTruncated")
 LISTS_LIMIT = 60 * 1024  # octets of JSON for `destination` and the address lists of `commonHeaders` together
+ENTRY_OCTETS = 48  # what an entry of a list counts at the least: many short ones take time too
 SINGLE_LIMIT = 2048  # characters of each other entry of `commonHeaders`
 SHORT, SHORT_TEXT = 20, 256  # signatures and spam symbols told of in `inbound`, and characters of each text there
 
@@ -101,7 +103,8 @@ def _common_headers(mail: Mail, headers: Headers) -> tuple[Json, bool]:
         fields = headers.all(name)
         if fields:
             lists[key] = allowance.take(entry for field in fields for entry in address_list(field))
-    boxes = (box.address for name in ("To", "Cc") for box in headers.mailboxes(name))
+    fields = (*headers.all("To"), *headers.all("Cc"))
+    boxes = (box.address for field in fields for box in parse_mailboxes(field.value))
     found: Json = {"destination": allowance.take(filter(None, boxes)), "returnPath": mail.mail_from}
     for key, name in _COMMON:
         field = headers.first(name)
@@ -110,8 +113,13 @@ def _common_headers(mail: Mail, headers: Headers) -> tuple[Json, bool]:
         elif field and key == "sender":
             found[key] = _cut(next(address_list(field), ""))
         elif field:
-            found[key] = _cut(field.decoded if key == "subject" else field.value)
+            found[key] = _cut(_short(field).decoded if key == "subject" else field.value)
     return found, allowance.spent
+
+
+def _short(field: HeaderField) -> HeaderField:
+    """As much of it as can matter: decoding takes time."""
+    return HeaderField(field.name, field.raw[: 3 * SINGLE_LIMIT])
 
 
 _COMMON = (
@@ -138,7 +146,7 @@ class _Allowance:
         """The first entries that fit."""
         taken: list[str] = []
         for entry in entries:
-            self.left -= len(_json(entry).encode("utf-8")) + 1
+            self.left -= max(len(_json(entry).encode("utf-8")) + 1, ENTRY_OCTETS)
             if self.left < 0:
                 self.spent = True
                 break

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from inbound.record import Record
+from inbound.record import Record, heading, line
 from inbound.transaction import Refusal
+
+_REFUSED = {True: "refused at RCPT", False: "deferred at RCPT"}
 
 
 class Journal:
@@ -67,7 +69,7 @@ def _document(note: Record | Refusal) -> dict[str, Any]:
     if isinstance(note, Record):
         return {"event": "message", **note.document()}
     return {
-        "event": "refused at RCPT" if note.reply.refuses else "deferred at RCPT",
+        "event": _REFUSED[note.reply.refuses],
         "client": {"ip": str(note.client.ip), "helo": note.client.helo},
         "mail_from": note.mail_from,
         "recipient": note.recipient,
@@ -78,5 +80,8 @@ def _document(note: Record | Refusal) -> dict[str, Any]:
 def _lines(note: Record | Refusal) -> list[str]:
     if isinstance(note, Record):
         return note.lines()
-    origin = f"{note.client.helo or '?'} [{note.client.ip}] <{note.mail_from}>"
-    return [f"from {origin} to {note.recipient}", f"  RCPT  {note.reply}"]
+    return [
+        _REFUSED[note.reply.refuses],
+        *heading(note.client, note.mail_from, note.recipient),
+        line("reply", str(note.reply)),
+    ]

@@ -10,11 +10,10 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from email.errors import MessageError
-from email.header import decode_header
 from ipaddress import IPv4Address, IPv6Address
 
 from inbound.addresses import Mailbox, parse_mailboxes
+from inbound.decoding import encoded_words
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -55,15 +54,7 @@ class HeaderField:
     def decoded(self) -> str:
         """The value with RFC 2047 encoded words as text; as it is where they cannot be decoded."""
         value = self.value
-        if "=?" not in value or len(value) > 32_768:  # noqa: PLR2004 - the decoder is not linear
-            return value
-        try:
-            parts = decode_header(value)
-            return "".join(
-                part if isinstance(part, str) else part.decode(charset or "ascii", "replace") for part, charset in parts
-            )
-        except (LookupError, ValueError, MessageError):
-            return value
+        return encoded_words(value) if "=?" in value else value
 
 
 def _text(octets: bytes) -> str:

@@ -1,13 +1,13 @@
 """What became of one message and why: the record that the log, `inbound check` and every refusal are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
 from inbound.mail import Client
 from inbound.reply import Reply
-from inbound.verdicts import Verdicts
+from inbound.verdicts import DkimVerdict, Verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,57 +106,101 @@ class Record:
         }
 
     def lines(self) -> list[str]:
-        """The record for a person: one line for each check, rule and action, the reply last."""
-        verdicts = self.verdicts
-        origin = f"{self.client.helo or '?'} [{self.client.ip}] <{self.mail_from}>"
-        lines = [
-            f"{self.message_id}  from {origin} to {', '.join(self.rcpt_to)}  {self.size:,} octets",
+        """The record for a person, from the envelope to the reply: one line for each check, rule and action.
+
+        Rules that are for other recipients are left out. The first line is the message id.
+        """
+        return [
+            self.message_id,
+            *heading(self.client, self.mail_from, ", ".join(self.rcpt_to), f", {self.size:,} octets"),
+            *_checks(self.verdicts),
+            *(told for walk in self.walks for told in _rules(walk)),
+            *(line(ran.outcome, _told(ran)) for ran in self.ran),
+            *([line("time", _times(self.verdicts.timings_ms, self.milliseconds))] if self.milliseconds else ()),
+            line("reply", str(self.reply)),
         ]
-        lines += [f"  block  {listing.list}: {listing.entry} {listing.meaning}" for listing in verdicts.block.listings]
-        spf, dkim, dmarc = verdicts.spf, verdicts.dkim, verdicts.dmarc
-        lines.append(
-            _line("spf", spf.status, f"{spf.result}, {spf.identity} domain {spf.domain or '(none)'}", spf.reason)
-        )
-        lines.append(_line("dkim", dkim.status, dkim.result, dkim.reason))
-        lines += [
-            f"           d={signature.domain or '?'} s={signature.selector or '?'} {signature.algorithm}"
-            f" {signature.result}{' (aligned)' if signature.aligned else ''}{_because(signature.reason)}"
-            for signature in dkim.signatures
-        ]
-        policy = f", {dmarc.record_domain} says {dmarc.applied_policy}" if dmarc.record_domain else ""
-        lines.append(
-            _line("dmarc", dmarc.status, f"{dmarc.result} for {dmarc.from_domain or '(none)'}{policy}", dmarc.reason)
-        )
-        symbols = ", ".join(f"{symbol.name} {symbol.weight:+.1f}" for symbol in verdicts.spam.symbols)
-        lines.append(
-            _line(
-                "spam",
-                verdicts.spam.status,
-                f"{verdicts.spam.score:.1f}",
-                symbols and f"{symbols}",
-                verdicts.spam.reason,
-            )
-        )
-        lines.append(_line("virus", verdicts.virus.status, verdicts.virus.signature, verdicts.virus.reason))
-        for walk in self.walks:
-            for trace in walk.traces:
-                met = {True: "met", False: "not met", None: "UNDECIDED"}[trace.met]
-                about = f"rule {trace.name} {met}: " if trace.name else ""
-                lines.append(f"  {walk.recipient}: {about}{trace.why}")
-            lines.append(f"  {walk.recipient}: {', '.join(walk.actions) or 'no action'} -> {walk.reply}")
-        for ran in self.ran:
-            detail = " ".join(f"{name}={value}" for name, value in ran.detail.items())
-            lines.append(f"  {ran.outcome}: {ran.action} of {ran.rule} in {ran.milliseconds:.1f} ms {detail}".rstrip())
-        lines.append(f"  {self.reply}")
-        return lines
 
 
-def _line(name: str, status: str, *facts: str) -> str:
-    return f"  {name:<6} {status:<5} {'; '.join(fact for fact in facts if fact)}".rstrip()
+_MET = {True: "met", False: "not met", None: "UNDECIDED"}
+_NOT_FOR_IT = "is none of its recipients"
 
 
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
+def heading(client: Client, mail_from: str, to: str, more: str = "") -> list[str]:
+    """Who brings it, and for whom."""
+    wire = client.tls.version if client.tls else "in clear"
+    return [
+        line("from", f"<{mail_from}> by {client.helo or '?'} [{client.ip}], {wire}{more}"),
+        line("to", to),
+    ]
+
+
+def line(name: str, *texts: str) -> str:
+    """One line of a record, its name in front."""
+    return f"  {name:<10} {' '.join(texts)}".rstrip()
+
+
+def _checks(found: Verdicts) -> Iterator[str]:
+    """What each check found, its evidence under it."""
+    spf, dkim, dmarc, spam, virus = found.spf, found.dkim, found.dmarc, found.spam, found.virus
+    width = max(len(verdict.status) for verdict in (spf, dkim, dmarc, spam, virus))
+    for listing in found.block.listings:
+        yield line("block", f"{listing.list} {listing.entry} {listing.meaning}")
+    for zone in found.block.unanswered:
+        yield line("block", f"{zone} did not answer")
+    identity = {"mailfrom": "MAIL FROM", "helo": "HELO"}[spf.identity]
+    whose = f"for {spf.domain} ({identity})" if spf.domain else ""
+    yield line("spf", f"{spf.status:<{width}}", _joined(f"{spf.result} {whose}", spf.reason))
+    for at, text in enumerate(_signatures(dkim)):
+        yield line("dkim" if at == 0 else "", f"{'' if at else dkim.status:<{width}}", text)
+    asks = f", {dmarc.record_domain} asks for {dmarc.applied_policy}" if dmarc.applied_policy else ""
+    by = f" by {' and '.join(dmarc.aligned)}" if dmarc.aligned else ""
+    whose = f"for {dmarc.from_domain}" if dmarc.from_domain else ""
+    yield line("dmarc", f"{dmarc.status:<{width}}", _joined(f"{dmarc.result} {whose}{by}{asks}", dmarc.reason))
+    if found.arc.result != "none":
+        sets = f"{found.arc.sets} {'set' if found.arc.sets == 1 else 'sets'}"
+        yield line("arc", f"{found.arc.result:<{width}}", _joined(sets, found.arc.reason))
+    if found.iprev.result != "none":
+        yield line("iprev", f"{found.iprev.result:<{width}}", _joined(found.iprev.name, found.iprev.reason))
+    score = "" if spam.status in ("DISABLED", "PROCESSING_FAILED") else f"score {spam.score:.1f}"
+    yield line("spam", f"{spam.status:<{width}}", _joined(score, spam.reason))
+    for symbol in spam.symbols:
+        yield line("", " " * width, f"{symbol.weight:+.1f} {symbol.name}: {symbol.evidence}")
+    yield line("virus", f"{virus.status:<{width}}", _joined(virus.signature, virus.reason))
+
+
+def _signatures(dkim: DkimVerdict) -> Iterator[str]:
+    """Why there is no better verdict, unless a signature says so itself, and each signature."""
+    if dkim.reason not in ("", *(signature.reason for signature in dkim.signatures)) or not dkim.signatures:
+        yield dkim.reason
+    for signature in dkim.signatures:
+        whose = f"{signature.domain or '?'} ({signature.algorithm or '?'}, {signature.selector or '?'})"
+        aligned = ", aligned" if signature.aligned else ""
+        yield _joined(f"{signature.result} for {whose}{aligned}", signature.reason)
+
+
+def _rules(walk: Walk) -> Iterator[str]:
+    """One recipient's walk: the rules that are for it, and where they lead. Without any it was answered at RCPT."""
+    yield line("rules", f"for {walk.recipient}")
+    traces = [trace for trace in walk.traces if not trace.why.endswith(_NOT_FOR_IT)]
+    width = max((len(trace.name) for trace in traces), default=0)
+    for trace in traces:
+        yield f"    {_MET[trace.met] if trace.name else '':<9}  {trace.name:<{width}}  {trace.why}"
+    done = ", ".join(walk.actions) or ("nothing is done" if traces else "at RCPT, before any message")
+    yield f"    {'so':<9}  {done}: {walk.reply.code} {walk.reply.enhanced}"
+
+
+def _told(ran: Ran) -> str:
+    detail = ", ".join(f"{name} {value}" for name, value in ran.detail.items())
+    return f"{_joined(f'{ran.action} of {ran.rule}', detail)} ({ran.milliseconds:.1f} ms)"
+
+
+def _times(timings_ms: Mapping[str, float], whole: float) -> str:
+    each = ", ".join(f"{name} {took:.1f}" for name, took in sorted(timings_ms.items(), key=lambda one: -one[1]))
+    return f"{whole:.1f} ms: {each}"
+
+
+def _joined(*texts: str) -> str:
+    return ": ".join(text.strip() for text in texts if text.strip())
 
 
 def _plain(value: Any) -> Any:

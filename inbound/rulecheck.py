@@ -13,6 +13,7 @@ from inbound.rules import Rule, RuleSet
 from inbound.schema import Place
 from inbound.settings import Settings
 
+_MOST_NAMED = 3  # recipients in one warning
 _MUST_EXIST = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
 
 
@@ -70,23 +71,25 @@ def _includes(patterns: frozenset[str] | None, pattern: str) -> bool:
 def _elsewhere(rule: Rule, domains: Sequence[str]) -> Iterator[Problem]:
     """Recipients at domains that are not ours."""
     ours = frozenset(domains)
-    for pattern in sorted(rule.recipients or ()):
-        domain = pattern.rpartition("@")[2]
-        inside = _includes(ours, domain) or (domain.startswith(".") and any(_below(our, domain) for our in ours))
-        if not inside:
-            yield _about(rule, f"names {pattern}, which is not at one of our domains ({', '.join(domains)})")
+    strangers = sorted(pattern for pattern in rule.recipients or () if not _is_ours(pattern.rpartition("@")[2], ours))
+    if strangers:
+        names = ", ".join(strangers[:_MOST_NAMED])
+        more = f" and {len(strangers) - _MOST_NAMED} more" if len(strangers) > _MOST_NAMED else ""
+        yield _about(rule, f"names {names}{more}, not at one of our domains ({', '.join(domains)})")
 
 
-def _below(our: str, domain: str) -> bool:
-    return our.removeprefix(".").endswith(domain)
+def _is_ours(domain: str, ours: frozenset[str]) -> bool:
+    below = domain.startswith(".") and any(our.removeprefix(".").endswith(domain) for our in ours)
+    return below or _includes(ours, domain)
 
 
 def _stored_twice(rule: Rule, before: Sequence[Rule]) -> Iterator[Problem]:
     """Two rules that store one message under one key: the first write stays, the second changes nothing."""
     for one in before:
-        if any(action.ends for action in one.actions) or not _overlap(one.recipients, rule.recipients):
+        twice = _stores(one) & _stores(rule)
+        if not twice or any(action.ends for action in one.actions) or not _overlap(one.recipients, rule.recipients):
             continue
-        for where in sorted(_stores(one) & _stores(rule)):
+        for where in sorted(twice):
             yield _about(
                 rule, f"stores in {where} where {one.name!r} has stored the message already; only the first is kept"
             )

@@ -11,6 +11,7 @@
    it is true for every recipient, since nothing is done for any of them.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Literal
 
 from inbound.actions import Action
 from inbound.cases import Case
-from inbound.conditions import ALWAYS, NEVER, All, Condition, Finding, Not
+from inbound.conditions import ALWAYS, NEVER, All, Condition, Finding, Not, attributes_of
 from inbound.facts import Facts, Part
 from inbound.mail import Client, Mail
 from inbound.recipients import POSTMASTER, forms
@@ -53,6 +54,11 @@ class Rule:
     undecided: Literal["defer", "skip"] = "defer"
     place: Place = field(default=Place(file=""), compare=False)
 
+    @property
+    def same_for_all(self) -> bool:
+        """Its conditions are true of all recipients of a message or of none."""
+        return "recipient" not in attributes_of(self.when) | attributes_of(self.unless)
+
     def is_for(self, forms_of_recipient: Sequence[str]) -> bool:
         """One of its patterns matches a recipient, given by its `forms`."""
         return self.recipients is None or not self.recipients.isdisjoint(forms_of_recipient)
@@ -77,6 +83,8 @@ class Rule:
 
     def rest(self, facts: Facts) -> Condition:
         """What of its conditions is left to be found out: ALWAYS and NEVER are decided."""
+        if self.unless == NEVER:
+            return self.when.rest(facts)
         return All((self.when, Not(self.unless))).rest(facts)
 
     @property
@@ -140,12 +148,14 @@ class Step:
 class Decision:
     """What will be done. `steps` is empty when `reply` defers: nothing may be done while one recipient is undecided.
 
-    It is empty too when no rule took the mail for any recipient; then `reply` refuses.
+    It is empty too when no rule took the mail for any recipient; then `reply` refuses. `reason` is a stable constant when
+    the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "".
     """
 
     walks: tuple[Walk, ...]
     steps: tuple[Step, ...]
     reply: Reply
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +179,13 @@ def decide(
         verdicts=verdicts,
         parts=None if parts is None else lambda: parts(mail),
     )
-    courses = [_walk(ruleset, replace(facts, recipient=recipient)) for recipient in dict.fromkeys(mail.rcpt_to)]
+    found: dict[str, Finding] = {}
+    courses = [_walk(ruleset, replace(facts, recipient=recipient), found) for recipient in dict.fromkeys(mail.rcpt_to)]
     walks = tuple(course.walk(mail.message_id) for course in courses)
     reply = _common([walk.reply for walk in walks])
-    return Decision(walks=walks, steps=() if reply.defers else _steps(ruleset, courses), reply=reply)
+    reasons = {SEPARATE: DIFFERENT_ANSWERS, UNTAKEN: NO_RULE_TOOK_IT}
+    reason = UNDECIDED if any(course.deferral for course in courses) else reasons.get(reply, "")
+    return Decision(walks=walks, steps=() if reply.defers else _steps(ruleset, courses), reply=reply, reason=reason)
 
 
 def _common(replies: list[Reply]) -> Reply:
@@ -222,7 +235,8 @@ class _Course:
         return Walk(recipient=self.recipient, traces=tuple(self.traces), actions=actions, reply=reply)
 
 
-def _walk(ruleset: RuleSet, facts: Facts) -> _Course:
+def _walk(ruleset: RuleSet, facts: Facts, found: dict[str, Finding]) -> _Course:
+    """Walk the rules. `found` keeps what was found of the rules that are the same for all recipients of the message."""
     course = _Course(recipient=facts.recipient)
     known = ruleset.forms(facts.recipient)
 
@@ -235,7 +249,9 @@ def _walk(ruleset: RuleSet, facts: Facts) -> _Course:
         elif not rule.is_for(known):
             note(rule, False, f"{facts.recipient} is none of its recipients")
         else:
-            finding = rule.weigh(facts)
+            finding = found.get(rule.name) or rule.weigh(facts)
+            if rule.same_for_all:
+                found[rule.name] = finding
             if finding.truth is None and rule.undecided == "skip":
                 note(rule, None, f"{finding.why}; passed over, as it says undecided: skip")
                 continue
@@ -290,19 +306,27 @@ def _answers(ahead: _Ahead) -> Hashable:
     that a walk can arrive in. A question whose two sides are the same is left out, so a recipient that nothing ahead can
     refuse has the one answer `taken`, and equal questions in rules of different names are equal.
     """
-    replies = {str(action.refusal) for rule, _ in ahead for action in rule.course() if action.refusal}
-    after = {state: state for state in {_TAKEN, str(UNTAKEN)} | replies}
+    refused = {
+        str(action.refusal) for rule, _ in ahead for action in rule.course() if action.refusal and not action.ends
+    }
+    after = {state: state for state in {_TAKEN, _UNTAKEN} | refused}
     for rule, rest in reversed(ahead):
-        question = repr(rest)
+        question = _question(rest)
         now: dict[str, str] = {}
         for state, unmet in after.items():
             met = _through(rule, 0, state, after)
             now[state] = met if rest == ALWAYS or met == unmet else _node(question, met, unmet)
         after = now
-    return after[str(UNTAKEN)]
+    return after[_UNTAKEN]
 
 
 _TAKEN = "taken"
+_UNTAKEN = str(UNTAKEN)
+
+
+@functools.lru_cache(maxsize=4096)
+def _question(rest: Condition) -> str:
+    return repr(rest)
 
 
 def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> str:
@@ -315,7 +339,7 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
         action = rule.actions[at]
         if action.refusal is not None:
             state = str(action.refusal)
-        elif action.takes and state == str(UNTAKEN):
+        elif action.takes and state == _UNTAKEN:
             state = _TAKEN
         if action.ends:
             return state

@@ -21,11 +21,8 @@ from inbound.conditions import ALWAYS, NEVER, Condition
 from inbound.errors import ConfigurationError, Problem
 from inbound.grammar import Lists, condition
 from inbound.recipients import pattern, read_list
-from inbound.rulecheck import warnings
 from inbound.rules import Rule, RuleSet
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
-
-__all__ = ["RuleForm", "load", "warnings"]
 
 MOST_FILES = 200
 MOST_RULES = 1000  # SES: 200

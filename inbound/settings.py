@@ -126,6 +126,7 @@ class Limits:
     connections: Count = 500  # in all
     connections_per_ip: Count = 20  # from one address or IPv6 /64; postfix smtpd_client_connection_count_limit is 50
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
+    commands: Count = 20_000  # in one session: a hundred messages to a hundred recipients, and as many again
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
     soft_errors: Allowed = 10  # errors and refused recipients, then each reply waits; postfix smtpd_soft_error_limit
     tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time
@@ -134,6 +135,7 @@ class Limits:
     messages_per_minute: Allowed = 0  # from one address or IPv6 /64; 0: as many as come; postfix has 0, too
     greet_seconds: Pause = 0.0  # before the greeting; who speaks meanwhile is refused; postscreen_greet_wait is 6
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
+    stress_seconds: Seconds = 10.0  # the same while three quarters of the connections are taken; postfix smtpd_timeout
     handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
     data_seconds: Seconds = 1800.0  # for a whole message

@@ -24,7 +24,10 @@ class Answer:
 
 
 class SmtpClient:
-    """One session, ended with QUIT when all went well. `client_ip` is claimed with a PROXY v1 header; then the address must be a listener that takes one."""
+    """One session, ended with QUIT when all went well.
+
+    `client_ip` is claimed with a PROXY v1 header; then the address must be a listener that takes one.
+    """
 
     def __init__(self, host: str, port: int, *, client_ip: str | None = None) -> None:
         self._host = host

@@ -200,7 +200,7 @@ def _identity_of(identity: str, domain: str) -> bool:
 
 def _dmarc_clause(dmarc: DmarcVerdict) -> str:
     author = a_labels(dmarc.from_domain)
-    policy = f" (p={dmarc.policy} dis={dmarc.applied_policy or 'none'})" if dmarc.policy else ""
+    policy = f" policy.dmarc={dmarc.applied_policy}" if dmarc.applied_policy else ""
     return f"dmarc={dmarc.result}" + (f" header.from={author}" if author else "") + policy
 
 

@@ -8,14 +8,14 @@ The rule set in force at MAIL FROM is the one used to the end. Look-ups about th
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, begin, examine
 from inbound.gate import Gate
 from inbound.mail import Client, Headers, Mail, message_id
-from inbound.mime import Part, parts
+from inbound.mime import attachments
 from inbound.record import Record, Walk
 from inbound.reply import Reply
 from inbound.rules import RuleSet, decide, outlook
@@ -77,29 +77,26 @@ class Transaction:
         self._mail_from = mail_from
         self._smtputf8 = smtputf8
         self._note = note
-        self._recipients: dict[str, None] = {}
-        self._answers: Hashable = None
+        self._party: Party | None = None
         # RSET or a lost client leaves these two alone: they are short, and end by themselves.
         self._block = asyncio.ensure_future(path.sight.gate.look_up(client.ip))
         self._begun = begin(self._mail(b"", (), ""), path.sight.stages)
 
     async def recipient(self, address: str) -> Reply:
-        """Answer RCPT TO with everything that is certain by now."""
-        envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
-        refusal, answers = admit(self._path.sight.gate, self._ruleset, envelope, address)
-        if refusal is None and self._recipients and answers != self._answers:
-            refusal = NEEDS_ITS_OWN_TRANSACTION
-        if refusal is not None:
-            self._note(Refusal(client=self._client, mail_from=self._mail_from, recipient=address, reply=refusal))
-            return refusal
-        self._answers = answers
-        self._recipients[address] = None
-        return TAKEN
+        """Answer RCPT TO."""
+        if self._party is None:
+            envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
+            self._party = Party(self._path.sight.gate, self._ruleset, envelope)
+        refusal = self._party.join(address)
+        if refusal is None:
+            return TAKEN
+        self._note(Refusal(client=self._client, mail_from=self._mail_from, recipient=address, reply=refusal))
+        return refusal
 
     async def message(self, raw: bytes) -> Reply:
         """The path of a message: examine, decide, deliver, and say so."""
         started = time.perf_counter()
-        path, sight, rcpt_to = self._path, self._path.sight, tuple(self._recipients)
+        path, sight, rcpt_to = self._path, self._path.sight, tuple(self._party.members) if self._party else ()
         mail = self._mail(raw, rcpt_to, message_id(sight.secret, self._mail_from, rcpt_to, raw))
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
@@ -145,22 +142,34 @@ class Envelope:
     block: BlockVerdict
 
 
-def admit(gate: Gate, ruleset: RuleSet, envelope: Envelope, recipient: str) -> tuple[Reply | None, Hashable]:
-    """The refusal that is certain at RCPT, and `Outlook.answers` when there is none."""
-    refusal = gate.answer(envelope.block, recipient)
-    if refusal is not None:
-        return refusal, None
-    if not ruleset.covers(recipient):
-        return NO_SUCH_RECIPIENT, None
-    if envelope.client.tls is None and ruleset.requires_tls(recipient):
-        return NEEDS_TLS, None
-    ahead = outlook(ruleset, recipient, client=envelope.client, mail_from=envelope.mail_from, block=envelope.block)
-    return ahead.refusal, ahead.answers
+class Party:
+    """The recipients of one transaction: those that can never need different answers."""
 
+    def __init__(self, gate: Gate, ruleset: RuleSet, envelope: Envelope) -> None:
+        self.members: dict[str, None] = {}  # in the order they came
+        self._gate = gate
+        self._ruleset = ruleset
+        self._envelope = envelope
+        self._answers: Hashable = None
 
-def attachments(mail: Mail) -> Sequence[Part]:
-    """The parts of the message, for rules that ask about attachments."""
-    return parts(mail).parts
+    def join(self, recipient: str) -> Reply | None:
+        """Take the recipient in, or say why not with everything that is certain by now."""
+        known = self._envelope
+        refusal = self._gate.answer(known.block, recipient)
+        if refusal is not None:
+            return refusal
+        if not self._ruleset.covers(recipient):
+            return NO_SUCH_RECIPIENT
+        if known.client.tls is None and self._ruleset.requires_tls(recipient):
+            return NEEDS_TLS
+        ahead = outlook(self._ruleset, recipient, client=known.client, mail_from=known.mail_from, block=known.block)
+        if ahead.refusal is not None:
+            return ahead.refusal
+        if self.members and ahead.answers != self._answers:
+            return NEEDS_ITS_OWN_TRANSACTION
+        self._answers = ahead.answers
+        self.members[recipient] = None
+        return None
 
 
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
@@ -170,8 +179,9 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """
     started = time.perf_counter()
     envelope = Envelope(client=mail.client, mail_from=mail.mail_from, block=await sight.gate.look_up(mail.client.ip))
-    refused = {who: admit(sight.gate, ruleset, envelope, who)[0] for who in mail.rcpt_to}
-    admitted = tuple(who for who, refusal in refused.items() if refusal is None)
+    party = Party(sight.gate, ruleset, envelope)
+    refused = {who: party.join(who) for who in mail.rcpt_to}
+    admitted = tuple(party.members)
     if admitted:
         mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
     verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))

@@ -4,7 +4,6 @@ The signatures are real (RFC 6376, 8463, 8617), by the keys in `keys/`, so one c
 of the keys stands in the samples' YAML files; `python samples/make.py --dns` prints it. Files have LF line ends, signatures
 are over the form with CRLF, in which a message travels.
 """
-# ruff: noqa: INP001, T201 - a script, in a directory of data
 
 import base64
 import hashlib
@@ -12,6 +11,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -380,7 +380,9 @@ def locked_zip() -> str:
 
 @sample
 def disguised_program() -> str:
-    program = base64.encodebytes(b"MZ\x90\x00\x03" + bytes(59) + b"This is no program, it only begins like one.").decode()
+    program = base64.encodebytes(
+        b"MZ\x90\x00\x03" + bytes(59) + b"This is no program, it only begins like one."
+    ).decode()
     text = "Please find attached the invoice. Payment is due today.\n"
     return multipart(
         """
@@ -725,7 +727,9 @@ def letter(text: str) -> str:
 
 def part(kind: str, name: str, content: str) -> str:
     """One part of a multipart message. One with a name is an attached file, and its content in base64."""
-    attached = f'Content-Disposition: attachment; filename="{name}"\nContent-Transfer-Encoding: base64\n' if name else ""
+    attached = (
+        f'Content-Disposition: attachment; filename="{name}"\nContent-Transfer-Encoding: base64\n' if name else ""
+    )
     return f"Content-Type: {kind}\n{attached}\n{content.rstrip()}\n"
 
 
@@ -771,7 +775,9 @@ def sealed(message: str, domain: str, selector: str = "s1", *, found: str) -> st
     results = f"ARC-Authentication-Results: i=1; {found}\n"
     over = common | {"c": "relaxed/relaxed", "h": ":".join(names), "bh": digest(body)}
     mark = signature("ARC-Message-Signature", over, [last(fields, name) for name in names])
-    seal = signature("ARC-Seal", common | {"cv": "none"}, [taken_apart(field + "\n")[0][0] for field in (results, mark)])
+    seal = signature(
+        "ARC-Seal", common | {"cv": "none"}, [taken_apart(field + "\n")[0][0] for field in (results, mark)]
+    )
     return seal + mark + results + message
 
 
@@ -791,7 +797,9 @@ def signature(name: str, tags: dict[str, str], fields: Iterable[tuple[str, str]]
 def taken_apart(message: str) -> tuple[list[tuple[str, str]], bytes]:
     """The header fields as names and values, and the body in its relaxed form (RFC 6376 3.4.4)."""
     head, _, body = message.partition("\n\n")
-    fields = [(name, value) for name, _, value in (field.partition(":") for field in re.split(r"\n(?=\S)", head.rstrip()))]
+    fields = [
+        (name, value) for name, _, value in (field.partition(":") for field in re.split(r"\n(?=\S)", head.rstrip()))
+    ]
     lines = [re.sub(r"[ \t]+", " ", line).rstrip(" ") for line in body.rstrip("\n").split("\n")]
     return fields, ("\r\n".join(lines).rstrip("\r\n") + "\r\n").encode()
 
@@ -812,6 +820,7 @@ def digest(octets: bytes) -> str:
     return base64.b64encode(hashlib.sha256(octets).digest()).decode()
 
 
+@cache
 def key_of(algorithm: str) -> RSAPrivateKey | Ed25519PrivateKey:
     key = load_pem_private_key((HERE / "keys" / f"{algorithm.partition('-')[0]}.pem").read_bytes(), password=None)
     assert isinstance(key, RSAPrivateKey | Ed25519PrivateKey)  # noqa: S101 - these are our own two files

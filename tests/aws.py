@@ -72,22 +72,27 @@ def received(url: str, queue: str) -> list[Any]:
 
 
 @contextmanager
-def answering(*answers: tuple[int, str]) -> Iterator[tuple[str, list[str]]]:
-    """A service that gives these answers (status, body) in turn, for what moto never says; and the requests it saw."""
+def answering(*answers: tuple[int, str], bodies: list[bytes] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A service that gives these answers (status, body) in turn, for what moto never says; and the requests it saw.
+
+    Their bodies go into `bodies`.
+    """
     left, seen = list(answers), []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # answers `Expect: 100-continue`
 
         def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if bodies is not None:
+                bodies.append(body)
             seen.append(f"{self.command} {self.headers.get('If-None-Match', '')}".strip())
-            status, body = left.pop(0) if left else (500, "")
+            status, answer = left.pop(0) if left else (500, "")
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body.encode())
+                self.wfile.write(answer.encode())
 
         do_GET = do_POST = do_HEAD = do_PUT  # noqa: N815
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbound.addresses import LONGEST_FIELD, Mailbox, a_labels, parse_mailboxes
+from inbound.addresses import LONGEST_FIELD, Mailbox, a_labels, parse_mailboxes, shown
 
 PAT = Mailbox("Pat Sender", "pat@a.example")
 
@@ -70,3 +70,11 @@ def test_reading_addresses_ends_and_never_raises(text: str) -> None:
 @pytest.mark.parametrize("piece", ["(", '"', "<", "a@b,", "a@b ", "\\", "[", "(((", '""', "a@b:;"])
 def test_hostile_fields_take_linear_time(piece: str) -> None:
     parse_mailboxes(piece * (LONGEST_FIELD // len(piece)))
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("xn--bcher-kva", "bücher"), ("xn--bnk-6cd", "bаnk"), ("example", "example"), ("xn--", "xn--"), ("", "")],
+)
+def test_labels_as_readers_see_them(label: str, expected: str) -> None:
+    assert shown(label) == expected

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inbound.reply import Reply
-from inbound.rules import NO_RULE_TOOK_IT, SEPARATE, UNTAKEN, Decision, decide
+from inbound.rules import DIFFERENT_ANSWERS, NO_RULE_TOOK_IT, SEPARATE, UNDECIDED, UNTAKEN, Decision, decide
 from inbound.verdicts import DmarcVerdict, Status
 from tests.ruling import PASSED, mail, rules, verdicts
 
@@ -62,6 +62,7 @@ def test_a_refusal_has_the_reply_of_its_rule(tmp_path: Path) -> None:
     assert Reply(554, "5.7.1", "Message contains malware") == decision.reply
     assert [step.rule.name for step in decision.steps] == ["refuse-malware"]
     assert decision.walks[0].actions == ("bounce",)
+    assert decision.reason == ""
 
 
 def test_recipients_that_meet_the_same_rule_share_one_step(tmp_path: Path) -> None:
@@ -84,6 +85,7 @@ def test_a_broken_check_defers_everything_and_does_nothing(tmp_path: Path) -> No
     assert Reply(451, "4.7.0", "The virus check could not be completed, please try again later") == decision.reply
     assert decision.steps == ()
     assert traces(decision) == [("refuse-malware", None, "virus is PROCESSING_FAILED")]
+    assert decision.reason == UNDECIDED
 
 
 def test_one_undecided_recipient_defers_the_others_too(tmp_path: Path) -> None:
@@ -125,6 +127,7 @@ def test_a_walk_in_which_nothing_is_done_with_the_mail_is_refused(tmp_path: Path
     assert decision.steps == ()
     assert decision.walks[0].actions == ()
     assert traces(decision)[-1] == ("", False, NO_RULE_TOOK_IT)
+    assert decision.reason == NO_RULE_TOOK_IT
 
 
 def test_stop_alone_takes_nothing(tmp_path: Path) -> None:
@@ -149,6 +152,7 @@ def test_different_answers_in_one_message_defer_it(tmp_path: Path) -> None:
     text = SET.replace("    when: {virus: fail}", "    recipients: [a@example.com]\n    when: {virus: fail}")
     decision = decide(rules(tmp_path, text), mail("a@example.com", "b@example.com"), verdicts(virus=Status.FAIL))
     assert decision.reply == SEPARATE
+    assert decision.reason == DIFFERENT_ANSWERS
     assert decision.steps == ()
     assert [str(walk.reply)[:3] for walk in decision.walks] == ["554", "250"]
 
@@ -157,3 +161,18 @@ def test_different_answers_in_one_message_defer_it(tmp_path: Path) -> None:
 def test_what_is_no_address_is_covered_by_nothing_that_names_recipients(tmp_path: Path, address: str) -> None:
     text = "rules: [{name: all, recipients: [example.com, .example.com], actions: [drop]}]"
     assert not rules(tmp_path, text).covers(address)
+
+
+def test_a_condition_on_the_recipient_is_asked_for_each_and_others_once_for_all(tmp_path: Path) -> None:
+    text = """
+rules:
+  - {name: a, when: {any: [{virus: fail}, {recipient: a@example.com}]}, actions: [{s3: {bucket: only-a}}, stop]}
+  - {name: not-b, unless: {recipient: b@example.com}, actions: [{s3: {bucket: not-b}}]}
+  - {name: rest, when: {subject: hello}, actions: [{s3: {bucket: rest}}]}
+"""
+    decision = decide(rules(tmp_path, text), mail("a@example.com", "b@example.com", "c@example.com"), PASSED)
+    assert [(step.rule.name, step.recipients) for step in decision.steps] == [
+        ("a", ("a@example.com",)),
+        ("not-b", ("c@example.com",)),
+        ("rest", ("b@example.com", "c@example.com")),
+    ]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from inbound.actions.kinds import ACTIONS
-from inbound.ruleset import load, warnings
+from inbound.rulecheck import warnings
+from inbound.ruleset import load
 from inbound.settings import Settings
 from tests.ruling import rules
 
@@ -117,7 +118,14 @@ def test_recipients_that_are_not_ours(
     found = told(
         tmp_path, f"  - {{name: r, recipients: ['{recipient}'], actions: [{{s3: {{bucket: bucket}}}}]}}\n", domains
     )
-    assert any(f"names {recipient}, which is not at one of our domains" in one for one in found) is elsewhere
+    assert any(f"names {recipient}, not at one of our domains" in one for one in found) is elsewhere
+
+
+def test_many_recipients_that_are_not_ours_are_told_in_one_line(tmp_path: Path) -> None:
+    recipients = ", ".join(f"u{at}@example.net" for at in range(9))
+    (warning,) = told(tmp_path, f"  - {{name: r, recipients: [{recipients}], actions: [{{s3: {{bucket: bucket}}}}]}}\n")
+    named = "u0@example.net, u1@example.net, u2@example.net and 6 more"
+    assert warning == f"warning: rule 'r' names {named}, not at one of our domains (example.com)"
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_authres_reads_one_clause_for_each_signature_and_all_the_others() -> Non
         ("dkim", "pass", {"i": "@sender.example", "s": "k1", "a": "rsa-sha256"}),
         ("dkim", "fail", {"i": "bob@mail.list.example", "s": "k1", "a": "rsa-sha256"}),
         ("dkim", "permerror", {}),
-        ("dmarc", "fail", {"from": "sender.example"}),
+        ("dmarc", "fail", {"from": "sender.example", "dmarc": "quarantine"}),
         ("iprev", "pass", {"iprev": "2001:db8::7"}),
         ("arc", "pass", {}),
     ]

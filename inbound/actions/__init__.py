@@ -94,7 +94,15 @@ class Topics(Protocol):
         ...
 
 
-class Cloud(ObjectStore, KeyService, Functions, Topics, Protocol):
+class Queues(Protocol):
+    """SQS queues."""
+
+    async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
+        """Put one message in a queue. `once` is the same for every try: a FIFO queue drops what it has seen already."""
+        ...
+
+
+class Cloud(ObjectStore, KeyService, Functions, Topics, Queues, Protocol):
     """Everything that actions use of the world."""
 
 

@@ -9,8 +9,10 @@ from inbound.actions.drop import Drop
 from inbound.actions.invoke import Invoke
 from inbound.actions.s3 import S3
 from inbound.actions.sns import Sns
+from inbound.actions.sqs import Sqs
 from inbound.actions.stop import Stop
+from inbound.actions.webhook import Webhook
 
 ACTIONS: Mapping[str, type[Action]] = {
-    action.kind: action for action in (S3, Invoke, Sns, Bounce, AddHeader, Stop, Drop)
+    action.kind: action for action in (S3, Invoke, Sns, Sqs, Webhook, Bounce, AddHeader, Stop, Drop)
 }

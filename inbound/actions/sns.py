@@ -1,9 +1,12 @@
-"""`sns`: publish the whole message on a topic, as long as it fits."""
+"""`sns`: publish the whole message on a topic; one that does not fit is kept in a bucket and pointed to, or refused."""
 
 import base64
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions.keep import BucketName, KeyName, Prefix, keep
 from inbound.actions.notice import RoleArn, TopicArn, event
 from inbound.errors import PermanentFailure
 from inbound.event import SUBJECT, notification
@@ -18,19 +21,28 @@ REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient")  
 
 @keys
 class Sns:
-    """Publish the message. One over 150 KB is refused with SES's words, unless `on_failure: continue` passes it over."""
+    """Publish the message. One over 150 KB is kept in `bucket`, and the notification points to it.
+
+    Without `bucket` it is refused in SES's words, or passed over with `on_failure: continue`. `kms_key` seals what is kept.
+    """
 
     kind: ClassVar[str] = "sns"
     takes: ClassVar[bool] = True
     outward: ClassVar[bool] = True
-    may_refuse: ClassVar[str] = (
-        TOO_LARGE  # asked at RCPT: recipients that this may refuse share no transaction with others
-    )
 
     topic_arn: TopicArn
     encoding: Literal["utf-8", "base64"] = "utf-8"
+    bucket: BucketName | None = None
+    prefix: Prefix = ""
+    kms_key: KeyName | None = None
     role_arn: RoleArn | None = None
     on_failure: OnFailure = "retry"
+
+    @model_validator(mode="after")
+    def _keeps_where_it_says(self) -> Self:
+        if self.bucket is None and (self.prefix or self.kms_key):
+            raise ValueError("prefix and kms_key say how a message is kept in `bucket`, which is missing")
+        return self
 
     @property
     def patience(self) -> float:
@@ -47,18 +59,23 @@ class Sns:
         """Only the size can tell."""
         return None
 
+    @property
+    def may_refuse(self) -> str:
+        """Asked at RCPT: recipients that this may refuse share no transaction with others."""
+        return "" if self.bucket else TOO_LARGE
+
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Publish it. Raises Failure."""
-        action = {
-            "type": "SNS",
-            "topicArn": self.topic_arn,
-            "encoding": {"utf-8": "UTF8", "base64": "BASE64"}[self.encoding],
-        }
+        encoding = {"utf-8": "UTF8", "base64": "BASE64"}[self.encoding]
+        action: dict[str, Any] = {"type": "SNS", "topicArn": self.topic_arn, "encoding": encoding}
         told = ""
         if len(letter.content) <= LONGEST:
             told = notification(event(letter, action), content=self._content(letter.content))
         if not told or len(told.encode("utf-8")) > LONGEST_NOTIFICATION:
-            return self._too_large(len(letter.content))
+            if self.bucket is None:
+                return self._too_large(len(letter.content))
+            action |= await self._kept(letter, cloud, self.bucket)
+            told = notification(event(letter, action))
         await cloud.publish(self.topic_arn, SUBJECT, told, role_arn=self.role_arn)
         return Done()
 
@@ -67,6 +84,13 @@ class Sns:
         return (
             octets.decode("utf-8", "replace") if self.encoding == "utf-8" else base64.b64encode(octets).decode("ascii")
         )
+
+    async def _kept(self, letter: Letter, cloud: Cloud, bucket: str) -> dict[str, str]:
+        """Where the message is instead, in the words of the S3 action."""
+        kept = await keep(
+            letter, cloud, bucket=bucket, prefix=self.prefix, kms_key=self.kms_key, role_arn=self.role_arn
+        )
+        return {"bucketName": kept.bucket, "objectKeyPrefix": self.prefix, "objectKey": kept.key}
 
     def _too_large(self, size: int) -> Done:
         """A later try would not differ, so the sender hears it now."""

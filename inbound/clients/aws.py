@@ -1,4 +1,4 @@
-"""`cloud: aws`: S3, KMS, Lambda, SNS through boto3, which is met nowhere else.
+"""`cloud: aws`: S3, KMS, Lambda, SNS, SQS through boto3, which is met nowhere else.
 
 1. Calls run in threads of their own, never on the loop: one pool for calls that answer at once, another for functions that
    are waited for, so that slow functions keep no mail from being stored. Each call has its timeouts and few tries.
@@ -6,12 +6,13 @@
    another write (409) is tried again. A store that knows no conditional writes (501) is asked first, then written to.
 3. Every error becomes one of ours. Temporary: no answer, throttled, 5xx, credentials that could not be fetched.
    Permanent: what somebody must change, such as a missing bucket or a right (`aws_errors`).
-4. A role is assumed once an hour. Topics, keys and functions named by ARN are called in their own region.
+4. A role is assumed once an hour. Topics, keys and functions named by ARN, and queues, are called in their own region.
 """
 
 import asyncio
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ CONFLICTS = 3  # tries of a write that another write was in the way of
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 LONGEST_ANSWER = 6 * 1024 * 1024  # octets; Lambda's own limit
 ROLE_SECONDS, RENEW_SECONDS = 3600, 300  # how long a role is assumed for, and how long before its end it is renewed
+
+_QUEUE_REGION = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -104,6 +107,10 @@ class AwsCloud:
         """SNS Publish."""
         await _call(self._pool, self._publish, topic_arn, subject, message, role_arn)
 
+    async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
+        """SQS SendMessage."""
+        await _call(self._pool, self._send, queue_url, message, once, role_arn)
+
     def _put(self, bucket: str, key: str, body: bytes, metadata: dict[str, str], role_arn: str | None) -> bool:
         s3 = self._client("s3", role_arn=role_arn)
         put = partial(s3.put_object, Bucket=bucket, Key=key, Body=body, Metadata=metadata)
@@ -155,6 +162,13 @@ class AwsCloud:
     def _publish(self, topic_arn: str, subject: str, message: str, role_arn: str | None) -> None:
         sns = self._client("sns", arn=topic_arn, role_arn=role_arn)
         sns.publish(TopicArn=topic_arn, Subject=subject, Message=message)
+
+    def _send(self, queue_url: str, message: str, once: str, role_arn: str | None) -> None:
+        region = _QUEUE_REGION.match(queue_url)
+        arn = f"arn:aws:sqs:{region.group(1)}::" if region else ""
+        sqs = self._client("sqs", arn=arn, role_arn=role_arn)
+        fifo = {"MessageGroupId": "inbound", "MessageDeduplicationId": once} if queue_url.endswith(".fifo") else {}
+        sqs.send_message(QueueUrl=queue_url, MessageBody=message, **fifo)
 
     def _client(self, service: str, *, arn: str = "", role_arn: str | None = None, patient: bool = False) -> Any:
         """The client for a service, in the region of `arn` if that is one; made anew when its role is about to end."""

@@ -5,7 +5,7 @@
 2. NXDOMAIN and NODATA are answers, and differ. SERVFAIL, REFUSED, broken answers and silence are TemporaryFailure, each
    with its own reason. A name that cannot be asked about at all does not exist.
 3. Each question has a deadline, in which every server is tried in turn. A truncated answer is asked for again over TCP; a
-   server that does not know EDNS is asked without.
+   server that does not know EDNS, or drops questions with it, is asked without.
 
 c-ares (aiodns) takes as long for a question, but refuses names such as `a+b._spf.example.com`, which SPF macros make, and
 tells neither the AD bit nor how long a negative answer keeps.
@@ -52,6 +52,7 @@ NEGATIVE_UNTOLD = 60  # where no SOA came with it
 FAILURE_KEPT = 1  # RFC 9520 3.2 asks a recursive resolver for more; ours must find the server that is back again
 CACHED_OCTETS = 32 * 1024 * 1024
 ENTRY_OCTETS = 512  # what one answer takes beside its records
+AT_ONCE = 300  # questions in flight, each with a socket; the usual limit of 1024 descriptors is for connections too
 LONGEST_ALIAS = 8  # CNAMEs that are followed where the server does not
 
 _RCODES = {dns.rcode.SERVFAIL: SERVFAIL, dns.rcode.REFUSED: REFUSED, dns.rcode.NOTIMP: REFUSED}
@@ -132,6 +133,7 @@ class Resolver:
         self._clock = clock
         self._cache: OrderedDict[_Question, _Kept] = OrderedDict()
         self._asking: dict[_Question, asyncio.Task[Answer]] = {}
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     async def query(self, name: str, rdtype: RecordType) -> Answer:
         """Ask, or answer from the cache. Raises TemporaryFailure when there is no answer to be had."""
@@ -176,7 +178,7 @@ class Resolver:
 
     async def _ask(self, question: _Question) -> Answer:
         try:
-            async with asyncio.timeout(self._deadline):
+            async with self._free, asyncio.timeout(self._deadline):
                 answer = await self._resolve(*question)
         except TimeoutError:
             self.counters.timeouts += 1
@@ -230,13 +232,14 @@ class Resolver:
     async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, dns.message.QueryMessage]:
         """Ask one server after the other until one answers NOERROR or NXDOMAIN. Raises TemporaryFailure, TimeoutError."""
         failure: TemporaryFailure | None = None
-        for attempt in range(max(self._tries, len(self._servers))):
+        attempts = max(self._tries, len(self._servers))
+        for attempt in range(attempts):
             if attempt >= len(self._servers) and failure is not None and failure.reason != UNREACHABLE:
                 break  # who said SERVFAIL says so again
             server = self._servers[attempt % len(self._servers)]
             try:
                 async with asyncio.timeout(self._deadline / self._tries):
-                    response = await _ask_server(server, name, rdtype)
+                    response = await _ask_server(server, name, rdtype, edns=attempt + 1 < attempts)
             except TimeoutError:
                 continue
             except OSError as error:
@@ -268,12 +271,12 @@ def _askable(name: str) -> bool:
     return name.isascii() and len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
 
 
-async def _ask_server(server: Server, name: str, rdtype: RecordType) -> dns.message.QueryMessage:
-    response = await _over_udp(server, _query(name, rdtype, edns=True))
-    if response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):  # RFC 6891 7
+async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> dns.message.QueryMessage:
+    response = await _over_udp(server, _query(name, rdtype, edns=edns))
+    if edns and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):  # RFC 6891 7
         response = await _over_udp(server, _query(name, rdtype, edns=False))
     if response.flags & dns.flags.TC:
-        response = await _over_tcp(server, _query(name, rdtype, edns=True))
+        response = await _over_tcp(server, _query(name, rdtype, edns=edns))
     return response
 
 

@@ -196,7 +196,7 @@ class Endpoint:
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=LONGEST_HEAD)
+        self._server = await asyncio.start_server(self._called, self._host, self._port, limit=LONGEST_HEAD)
         self.url = "http://{}:{}".format(*self._server.sockets[0].getsockname()[:2])
         return self
 
@@ -204,12 +204,16 @@ class Endpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._server.close()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:  # an answer may have left a function that runs after
+            await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _keep(self, work: Coroutine[Any, Any, Answer]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._keep(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -221,6 +225,8 @@ class Endpoint:
             log.info("a caller of the Invoke endpoint went away")
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _answer(self, method: str, path: str, kind: str, body: bytes | None) -> bytes:
         match = re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", path.partition("?")[0])

@@ -7,7 +7,7 @@
    has that file can open the mail, and without it nobody can. A data key is wrapped by AES-GCM with the context as AAD.
 3. A function that is not waited for is written under `lambda/queue/` first, then run; what a crash interrupts is run again
    at the next start. After three failures it is kept under `lambda/failed/`, as a dead letter.
-4. A notification is one JSON file under `sns/TOPIC/`.
+4. A notification is one JSON file under `sns/TOPIC/`, a message of a queue one under `sqs/QUEUE/`.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import base64
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -51,6 +52,7 @@ AT_ONCE = 16  # functions that run side by side
 BETWEEN_TRIES = 60.0  # seconds before the second try, twice that before the third
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
+_QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
 _TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
 _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -88,7 +90,7 @@ class LocalCloud:
     def __init__(self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner) -> None:
         self._buckets = _Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
-        self._topics = data_dir / "sns"
+        self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
         self._queue = _Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
@@ -148,6 +150,21 @@ class LocalCloud:
             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now / 1e9)) + f".{now // 1_000_000 % 1000:03}Z",
         }
         await offload(_write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
+
+    async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
+        """Write one message, in the form in which SQS hands it out. A queue is made on first use."""
+        del role_arn
+        match = _QUEUE.fullmatch(queue_url)
+        if match is None:
+            raise PermanentFailure(NAME_REFUSED, f"{queue_url!r} is no queue")
+        digest = hashlib.md5(message.encode("utf-8"), usedforsecurity=False).hexdigest()
+        document = {"MessageId": str(uuid.uuid4()), "MD5OfBody": digest, "Body": message}
+        name = (
+            f"{_segment(once)}.json"
+            if queue_url.endswith(".fifo")
+            else f"{time.time_ns()}-{document['MessageId']}.json"
+        )
+        await offload(_write_new, self._queues / match.group(1), name, document)
 
 
 class _Buckets:

@@ -36,6 +36,11 @@ class Census:
         """How many connections are open."""
         return self._connections
 
+    @property
+    def crowded(self) -> bool:
+        """Three quarters of the connections are taken."""
+        return self._connections * 4 >= self._in_all * 3
+
     def arrive(self) -> Reply | None:
         """Count a connection; the reply refuses it. It must `depart` in either case."""
         self._connections += 1

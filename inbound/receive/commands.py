@@ -13,6 +13,10 @@ HELO_NAME = re.compile(
 IDLE = {"HELO", "EHLO", "RSET", "NOOP", "HELP", "VRFY", "EXPN"}
 NOT_OFFERED = {"EXPN", "AUTH", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL"}
 
+# A browser that was made to speak to us: what it sends behind such a line may be somebody's commands (postfix
+# smtpd_forbidden_commands).
+WEB = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+
 _CHUNK_SIZE = re.compile(r"(?P<octets>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE | re.ASCII)
 _SIZE = re.compile(r"[0-9]{1,20}", re.ASCII)  # RFC 1870 3
 _MAIL_PARAMETERS = {"SIZE", "BODY", "SMTPUTF8"}

@@ -1,6 +1,6 @@
 """How a client behaves in one session, and when that is enough. A message that was taken wipes the slate clean."""
 
-from inbound.receive.replies import TOO_IDLE, TOO_MANY_ERRORS, TOO_MANY_MESSAGES, TOO_MANY_REFUSED
+from inbound.receive.replies import TOO_IDLE, TOO_MANY_COMMANDS, TOO_MANY_ERRORS, TOO_MANY_MESSAGES, TOO_MANY_REFUSED
 from inbound.reply import Reply
 from inbound.settings import Limits
 
@@ -10,6 +10,7 @@ class Conduct:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._commands = 0
         self._errors = 0
         self._refused_recipients = 0
         self._idle_commands = 0
@@ -19,6 +20,11 @@ class Conduct:
     def offends(self) -> bool:
         """It has gone so far that its replies are held back for a while."""
         return self._errors + self._refused_recipients > self._limits.soft_errors
+
+    def says(self) -> Reply | None:
+        """A command, whatever it is."""
+        self._commands += 1
+        return TOO_MANY_COMMANDS if self._commands > self._limits.commands else None
 
     def errs(self, reply: Reply) -> Reply | None:
         """A command was answered so by the edge."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
 from inbound.receive.census import Census
@@ -35,7 +36,7 @@ class Bound:
 
 
 class Edge:
-    """An SMTP server in front of a door. Raises ConfigurationError for a bad certificate, network or address."""
+    """An SMTP server in front of a door. Raises ConfigurationError for a bad name, certificate, network or address."""
 
     def __init__(
         self,
@@ -47,10 +48,15 @@ class Edge:
         proxy_from: Sequence[str] = (),
     ) -> None:
         keep_large_blocks_apart()
+        logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own lines say less than ours
         limits = limits or Limits()
+        if not a_labels(hostname):
+            raise ConfigurationError(
+                [Problem(file="hostname", line=0, column=0, message=f"{hostname!r} is not a host name")]
+            )
         self._house = House(
             door=door,
-            hostname=hostname,
+            hostname=a_labels(hostname),
             limits=limits,
             certificates=Certificates(tls) if tls else None,
             proxy_from=[ip_network(text, strict=False) for text in proxy_from],

@@ -43,6 +43,7 @@ class Inflow:
         self._ended = False
         self._stopping = False
         self._waiter: asyncio.Future[None] | None = None
+        self._line_since: float | None = None  # when somebody began to wait for a line
 
     @property
     def pending(self) -> int:
@@ -83,6 +84,11 @@ class Inflow:
         self._stopping = True
         self._wake()
 
+    def hurry(self, seconds: float) -> None:
+        """Let who waits for a line since `seconds` wait no longer."""
+        if self._waiter and self._line_since is not None and self._loop.time() - self._line_since >= seconds:
+            self._expire(self._waiter)
+
     def discard(self) -> bool:
         """Forget what is held. True: there was something."""
         found = bool(self._held)
@@ -109,7 +115,13 @@ class Inflow:
 
     async def line(self, seconds: float, longest: int) -> bytes:
         """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""
-        deadline = self._loop.time() + seconds
+        self._line_since = self._loop.time()
+        try:
+            return await self._line(self._line_since + seconds, longest)
+        finally:
+            self._line_since = None
+
+    async def _line(self, deadline: float, longest: int) -> bytes:
         searched = 0
         overlong = False
         while True:

@@ -38,3 +38,5 @@ CHUNKS_FAILED = Reply(503, "5.5.1", "thrown away behind an earlier error, RSET f
 TOO_MANY_REFUSED = Reply(421, "4.7.0", "too many recipients were refused, goodbye")
 TOO_FAST = Reply(450, "4.7.1", "too many messages from your address, try again later")
 SPOKE_FIRST = Reply(554, "5.5.1", "a client waits for the greeting (RFC 5321 3.1)")
+TOO_MANY_COMMANDS = Reply(421, "4.7.0", "too many commands, goodbye")
+WRONG_PROTOCOL = Reply(421, "4.7.0", "this is an SMTP server, goodbye")

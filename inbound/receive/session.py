@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from inbound.mail import Client
 from inbound.receive import Transaction
-from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, chunk_size, command, mail_from, rcpt_to
+from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, WEB, chunk_size, command, mail_from, rcpt_to
 from inbound.receive.conduct import Conduct
 from inbound.receive.data import Content, too_large
 from inbound.receive.house import House
@@ -46,11 +46,15 @@ from inbound.receive.replies import (
     TOO_FAST,
     TOO_MANY_RECIPIENTS,
     UNKNOWN,
+    WRONG_PROTOCOL,
 )
 from inbound.receive.wire import LeavingError, Wire
 from inbound.reply import Reply
 
 log = logging.getLogger(__name__)
+
+
+TURN = 32  # pipelined commands of one client, then others have theirs
 
 
 class Session(Wire):
@@ -80,6 +84,9 @@ class Session(Wire):
         """Read one command and answer it."""
         if not self._inflow.has_line:
             await self.flush()
+        elif self.unsent >= TURN:
+            await self.flush()
+            await asyncio.sleep(0)
         try:
             line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
             await self._obey(line)
@@ -93,7 +100,10 @@ class Session(Wire):
             await self.push(await self.handle_exception(error))
 
     async def _obey(self, line: bytes) -> None:
+        _leave(self._conduct.says())
         verb, argument = command(line)
+        if verb in WEB:
+            raise LeavingError(WRONG_PROTOCOL)
         if verb in IDLE:
             _leave(self._conduct.idles())
         method = self._VERBS.get(verb)

@@ -123,20 +123,29 @@ class Wire(SMTP):
         """Say goodbye when the message in hand, if there is one, is answered."""
         self._inflow.stop()
 
+    def hurry(self) -> None:
+        """Others want to come in: who says nothing has waited long enough."""
+        self._inflow.hurry(self._limits.stress_seconds)
+
     async def finished(self) -> None:
         """Wait until the client has been left."""
         if self._handler_coroutine:
             await asyncio.wait((self._handler_coroutine,))
 
     def abort(self) -> None:
-        """Leave at once."""
+        """Leave at once: nothing was promised of what is still in hand."""
         if self._handler_coroutine:
+            if not self._writer.is_closing():
+                self._writer.write(f"{STOPPING}\r\n".encode("ascii"))
             self._handler_coroutine.cancel()
 
     # The task that talks to the client
 
     async def _handle_client(self) -> None:
         refusal = self._house.census.arrive()
+        if self._house.census.crowded:
+            for session in self._house.sessions:
+                session.hurry()
         try:
             if refusal:
                 await self._part(refusal)
@@ -173,6 +182,11 @@ class Wire(SMTP):
         """Send a line (or several, CRLF between them) with the next flush."""
         self._unsent.append(line.encode("ascii") + b"\r\n")
 
+    @property
+    def unsent(self) -> int:
+        """How many replies wait for a flush."""
+        return len(self._unsent)
+
     async def flush(self) -> None:
         """Send what is to be sent, in one write."""
         if not self._unsent:
@@ -206,7 +220,7 @@ class Wire(SMTP):
         if reply is not BYE:
             log.info("%s is left: %s", self.peer, reply)
         await self.push(str(reply))
-        if reply is BYE or not self._writer.can_write_eof():
+        if not self._writer.can_write_eof():
             return
         try:
             self._writer.write_eof()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inbound.errors import TemporaryFailure
 from inbound.mail import Mail
 from inbound.stages import Resolver
 
@@ -39,14 +40,17 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """The records on the way from `start` to its top-level domain, longest name first."""
+    """The records on the way from `start` to its top-level domain, longest name first. It ends early at `trouble`."""
 
     start: str
     found: tuple[Published, ...]
+    trouble: TemporaryFailure | None = None
 
     @property
     def organizational_domain(self) -> str:
-        """RFC 9989 4.10.2."""
+        """RFC 9989 4.10.2. Raises TemporaryFailure when a record that was not seen could change it."""
+        if self.trouble:
+            raise self.trouble
         for published in self.found:
             if published.psd == "n":
                 return published.domain
@@ -54,6 +58,18 @@ class Walk:
                 labels = published.domain.count(".") + 2
                 return ".".join(self.start.split(".")[-labels:])
         return self.found[-1].domain if self.found else self.start
+
+    @property
+    def policy(self) -> Published | None:
+        """Whose policy applies (RFC 9989 4.10.1): the author domain's own, else its organizational domain's, else its suffix's.
+
+        Raises TemporaryFailure when a record that was not seen could change it.
+        """
+        own = self.at(self.start)
+        if own:
+            return own
+        suffix = next((published for published in self.found if published.psd == "y"), None)
+        return self.at(self.organizational_domain) or suffix
 
     def at(self, domain: str) -> Published | None:
         """The record found at that name."""
@@ -104,10 +120,13 @@ def tags_of(record: str) -> list[tuple[str, str]]:
 
 
 async def walk(start: str, resolver: Resolver) -> Walk:
-    """Walk from a name up. Raises TemporaryFailure when one of the questions has no answer."""
+    """Walk from a name up."""
     found: list[Published] = []
     for domain in _names(start):
-        answer = await resolver.query(f"_dmarc.{domain}", "TXT")
+        try:
+            answer = await resolver.query(f"_dmarc.{domain}", "TXT")
+        except TemporaryFailure as failure:
+            return Walk(start=start, found=tuple(found), trouble=failure)
         records = [record for record in answer.records if _VERSION.match(record)]
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue
@@ -132,6 +151,7 @@ async def aligned(identifier: str, author_domain: str, resolver: Resolver) -> bo
     if identifier.rpartition(".")[2] != author_domain.rpartition(".")[2]:
         return False
     one, other = await walk(identifier, resolver), await walk(author_domain, resolver)
-    if not one.found and not other.found:
-        return identifier.endswith(f".{author_domain}") or author_domain.endswith(f".{identifier}")
-    return one.organizational_domain == other.organizational_domain
+    same = one.organizational_domain == other.organizational_domain
+    if one.found or other.found:
+        return same
+    return identifier.endswith(f".{author_domain}") or author_domain.endswith(f".{identifier}")

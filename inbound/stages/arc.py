@@ -12,9 +12,9 @@ from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
+from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
-    Hashes,
     Rejected,
     Signature,
     check_key,
@@ -93,6 +93,8 @@ class Arc:
         signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "s"))
         if "h" not in tags or _SEAL in signature.signed:  # RFC 8617 4.1.2
             raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
+        if 0 < signature.signed.count("from") < hashes.count("from"):
+            raise Rejected("fail", f"{what}: a second From is not signed")
         try:
             await self._check_form(mail, hashes, signature, what)
         except Rejected:
@@ -106,7 +108,9 @@ class Arc:
         digest, _ = await offload(hashes.body, *wanted) if len(mail.raw) > BIG else hashes.body(*wanted)
         if digest != signature.body_hash:
             raise Rejected("fail", f"{what}: the body is not the one signed")
-        header = hashes.header(hashes.select(signature), signature.field, signature.header_canonicalization)
+        header = hashes.header(
+            hashes.select(signature.signed, signature.field), signature.field, signature.header_canonicalization
+        )
         await self._check(signature, header, what)
 
     async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:

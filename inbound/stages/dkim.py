@@ -19,9 +19,9 @@ from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
+from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
-    Hashes,
     Key,
     Rejected,
     Signature,
@@ -78,10 +78,11 @@ class Dkim:
         big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
         author = author_of(mail).domain
-        signatures = await asyncio.gather(
+        placed = await asyncio.gather(
             *(self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports))
         )
-        return _verdict(tuple(signatures))
+        troubles = [trouble for _, trouble in placed if trouble]
+        return _verdict(tuple(signature for signature, _ in placed), troubles[0] if troubles else "")
 
     def _read(self, field: HeaderField, *, examine: bool) -> _Examined:
         try:
@@ -161,15 +162,15 @@ class Dkim:
             return replace(report, result=rejected.result, reason=rejected.reason)
         return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
 
-    async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> DkimSignature:
-        """DNS trouble here leaves a signature unaligned; DMARC, which asks the same, says temperror then."""
+    async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> tuple[DkimSignature, str]:
+        """The report with its alignment; and why that could not be found out, where it matters."""
         if not report.domain or not author:
-            return report
+            return report, ""
         try:
             is_aligned = await aligned(report.domain, author, self._resolver) if ask else report.domain == author
-        except TemporaryFailure:
-            is_aligned = False
-        return replace(report, aligned=is_aligned)
+        except TemporaryFailure as failure:
+            return report, str(failure) if report.result in ("pass", "temperror") else ""
+        return replace(report, aligned=is_aligned), ""
 
 
 def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
@@ -179,7 +180,7 @@ def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "l= is longer than the body")
     if digest != signature.body_hash:
         raise Rejected("fail", "the body is not the one signed")
-    fields = hashes.select(signature)
+    fields = hashes.select(signature.signed, signature.field)
     verify(signature, key, hashes.header(fields, signature.field, signature.header_canonicalization))
 
 
@@ -199,15 +200,17 @@ def _shown(text: str) -> str:
     return "".join(char for char in text if " " < char <= "~")[:256]
 
 
-def _verdict(signatures: tuple[DkimSignature, ...]) -> DkimVerdict:
+def _verdict(signatures: tuple[DkimSignature, ...], trouble: str) -> DkimVerdict:
     best = min(signatures, key=lambda signature: BEST_FIRST.index(signature.result))
-    ours = {signature.result for signature in signatures if signature.aligned and signature.result != "neutral"}
-    if not ours:
-        return DkimVerdict(
-            status=Status.GRAY, result=best.result, signatures=signatures, reason="no signature aligned with From"
-        )
-    if "pass" in ours:
-        return DkimVerdict(status=Status.PASS, result="pass", signatures=signatures)
-    failed = Status.PROCESSING_FAILED if "temperror" in ours else Status.FAIL
-    reason = next(one.reason for one in signatures if one.aligned and one.result != "neutral")
-    return DkimVerdict(status=failed, result=best.result, signatures=signatures, reason=reason)
+    ours = [signature for signature in signatures if signature.aligned and signature.result != "neutral"]
+    results = {signature.result for signature in ours}
+    if "pass" in results:
+        status, reason = Status.PASS, ""
+    elif trouble or "temperror" in results:
+        status = Status.PROCESSING_FAILED
+        reason = trouble or next(signature.reason for signature in ours if signature.result == "temperror")
+    elif ours:
+        status, reason = Status.FAIL, ours[0].reason
+    else:
+        status, reason = Status.GRAY, "no signature aligned with From"
+    return DkimVerdict(status=status, result=best.result, signatures=signatures, reason=reason)

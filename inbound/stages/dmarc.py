@@ -68,7 +68,7 @@ class Dmarc:
 
     async def _evaluate(self, author: str, spf: SpfVerdict, dkim: DkimVerdict) -> DmarcVerdict:
         walked = await walk(author, self._resolver)
-        published = _discovered(walked)
+        published = walked.policy
         if published is None:
             return _not_applied(walked, reason="no DMARC record")
         policy = await parse(published)
@@ -82,7 +82,7 @@ class Dmarc:
             status=Status.PASS if passing else Status.FAIL,
             result="pass" if passing else "fail",
             from_domain=author,
-            organizational_domain=walked.organizational_domain,
+            organizational_domain="" if walked.trouble else walked.organizational_domain,
             record_domain=published.domain,
             policy=word,
             applied_policy=_POLICIES[max(_POLICIES.index(word) - policy.testing, 0)],
@@ -137,16 +137,10 @@ def _not_applied(walked: Walk, *, record_domain: str = "", reason: str) -> Dmarc
         status=Status.GRAY,
         result="none",
         from_domain=walked.start,
-        organizational_domain=walked.organizational_domain,
+        organizational_domain="" if walked.trouble else walked.organizational_domain,
         record_domain=record_domain,
         reason=reason,
     )
-
-
-def _discovered(walked: Walk) -> Published | None:
-    """RFC 9989 4.10.1: at the author domain, else at its organizational domain, else at its public suffix."""
-    suffix = next((published for published in walked.found if published.psd == "y"), None)
-    return walked.at(walked.start) or walked.at(walked.organizational_domain) or suffix
 
 
 async def parse(published: Published) -> Policy | None:

@@ -1,17 +1,15 @@
-"""Signatures over header fields and body (RFC 6376, 8301, 8463): what DKIM and ARC share.
+"""Signatures and their keys (RFC 6376, 8301, 8463): what DKIM and ARC share.
 
-1. dkimpy reads tag lists and c= values, and is the oracle in the tests. Its own canonicalisation of bodies, its RSA and its
-   checks of signature fields need quadratic time on hostile mail, so these steps are ours: the classes that canonicalise are
-   subclasses, and `cryptography` does the arithmetic. Nothing in dkimpy's modules is changed.
-2. Everything here takes time linear in what it reads. A body is hashed in pieces, once for each canonicalisation and length.
+1. dkimpy reads tag lists and c=. Its RSA and its checks of signature fields need quadratic time on hostile mail, so these
+   steps are ours, and `cryptography` does the arithmetic. Nothing in dkimpy's modules is changed.
+2. Fields, keys and records have a length that they may not exceed.
 3. What cannot pass is `Rejected` with the result word and a reason; nothing else is raised.
 """
 
 import base64
 import binascii
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dkim.canonicalization
@@ -25,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from inbound.addresses import a_labels
-from inbound.mail import HeaderField, Headers
+from inbound.mail import HeaderField
 from inbound.verdicts import DkimResult
 
 LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,000
@@ -33,7 +31,6 @@ LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
 SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
 LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
 BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
-PIECE = 1 << 18  # octets of the body that are canonicalised at a time
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
 _FWS = re.compile(rb"[ \t\r\n]+")
@@ -209,132 +206,6 @@ def _public(kind: str, octets: bytes) -> RSAPublicKey | Ed25519PublicKey:
     if not isinstance(public, RSAPublicKey):
         raise Rejected("permerror", "the key is of another type than k= says")
     return public
-
-
-class _Simple(dkim.canonicalization.Simple):  # type: ignore[misc]  # dkimpy has no types
-    """RFC 6376 3.4.1 and 3.4.3, in pieces."""
-
-    empty_body = b"\r\n"
-
-    def canonicalize_header(self, field: HeaderField) -> bytes:
-        return field.raw
-
-    def canonicalize_lines(self, lines: bytes) -> bytes:
-        return lines
-
-
-class _Relaxed(dkim.canonicalization.Relaxed):  # type: ignore[misc]  # dkimpy has no types
-    """RFC 6376 3.4.2 and 3.4.4, in pieces and in linear time."""
-
-    empty_body = b""
-
-    def canonicalize_header(self, field: HeaderField) -> bytes:
-        name, _, value = field.raw.partition(b":")
-        return name.rstrip(b" \t").lower() + b":" + _squeezed(value.replace(b"\r\n", b"")).strip(b" ") + b"\r\n"
-
-    def canonicalize_lines(self, lines: bytes) -> bytes:
-        return _squeezed(lines).replace(b" \r\n", b"\r\n").rstrip(b" ")
-
-
-_CANONICALIZATIONS: Mapping[str, _Simple | _Relaxed] = {"simple": _Simple(), "relaxed": _Relaxed()}
-
-
-def _squeezed(octets: bytes) -> bytes:
-    """Every run of blanks as one space. Each round halves the longest run."""
-    octets = octets.replace(b"\t", b" ")
-    while b"  " in octets:
-        octets = octets.replace(b"  ", b" ")
-    return octets
-
-
-def canonical_body(raw: bytes, start: int, canonicalization: str) -> Iterator[bytes]:
-    """The body of a message (from `start`) in canonical form, piece by piece."""
-    rule = _CANONICALIZATIONS[canonicalization]
-    held = 0  # line ends that count only when something follows them
-    empty = True
-    while start < len(raw):
-        end = raw.find(b"\r\n", start + PIECE)
-        end = len(raw) if end < 0 else end + 2
-        lines = rule.canonicalize_lines(raw[start:end])
-        content = _without_empty_lines(lines)
-        ends = (len(lines) - len(content)) // 2
-        if content:
-            yield b"\r\n" * held + content
-            held, empty = ends, False
-        else:
-            held += ends
-        start = end
-    yield rule.empty_body if empty else b"\r\n"
-
-
-def _without_empty_lines(lines: bytes) -> bytes:
-    """Without the CRLFs at its end."""
-    content = lines.rstrip(b"\r\n")
-    tail = lines[len(content) :]
-    if tail == b"\r\n" * (len(tail) // 2):
-        return content
-    end = len(tail)  # bare CR or LF among them: these are content
-    while tail.endswith(b"\r\n", 0, end):
-        end -= 2
-    return content + tail[:end]
-
-
-class Hashes:
-    """SHA-256 of one message's body and header fields in every form its signatures ask for, each computed once."""
-
-    def __init__(self, raw: bytes, headers: Headers) -> None:
-        self._raw = raw
-        self._start = headers.size
-        self._bodies: dict[tuple[str, int | None], tuple[bytes, int]] = {}
-        self._fields: dict[str, list[HeaderField]] = {}
-        for field in headers.fields:
-            if field.name:
-                self._fields.setdefault(field.name.lower(), []).append(field)
-
-    def body(self, canonicalization: str, length: int | None) -> tuple[bytes, int]:
-        """The hash of the first `length` octets of the canonical body, and how many octets that body has."""
-        wanted = (canonicalization, length)
-        if wanted not in self._bodies:
-            digest, size = hashlib.sha256(), 0
-            for piece in canonical_body(self._raw, self._start, canonicalization):
-                digest.update(piece if length is None else piece[: max(length - size, 0)])
-                size += len(piece)
-            self._bodies[wanted] = digest.digest(), size
-        return self._bodies[wanted]
-
-    def count(self, name: str) -> int:
-        """How many fields of that name (lower case) there are."""
-        return len(self._fields.get(name, ()))
-
-    def select(self, signature: Signature) -> Iterator[HeaderField]:
-        """The fields that h= means: each name the lowest one not taken yet, or nothing (RFC 6376 5.4.2)."""
-        left = {name: iter(reversed(self._fields.get(name, ()))) for name in set(signature.signed)}
-        for name in signature.signed:
-            field = next(left[name], None)
-            if field is signature.field:  # it was not there yet when its own h= was written
-                field = next(left[name], None)
-            if field is not None:
-                yield field
-
-    def header(self, fields: Iterable[HeaderField], signature: HeaderField, canonicalization: str) -> bytes:
-        """The hash over header fields and the signature field itself, its b= emptied (RFC 6376 3.7)."""
-        rule = _CANONICALIZATIONS[canonicalization]
-        digest = hashlib.sha256()
-        for field in fields:
-            digest.update(rule.canonicalize_header(field))
-        digest.update(rule.canonicalize_header(without_value(signature)).removesuffix(b"\r\n"))
-        return digest.digest()
-
-
-def without_value(field: HeaderField) -> HeaderField:
-    """The signature field with the value of its b= deleted, blanks around it too."""
-    name, _, value = field.raw.partition(b":")
-    tags = value.removesuffix(b"\r\n").split(b";")
-    for at, tag in enumerate(tags):
-        key, equals, _ = tag.partition(b"=")
-        if key.strip() == b"b":
-            tags[at] = key + equals
-    return HeaderField(field.name, name + b":" + b";".join(tags) + b"\r\n")
 
 
 def check_key(signature: Signature, key: Key) -> None:

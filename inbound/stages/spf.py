@@ -110,6 +110,7 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         self.t = str(int(now))
         self._depths: list[int] = []  # of the records under evaluation; a redirect has the depth of what it replaces
         self._redirect_ahead = False
+        self._broke: Exception | None = None  # ours, not the record's
         self._explanation: tuple[str, str] | None = None  # exp= of the record that decides, and that record's domain
 
     def evaluate(self) -> tuple[SpfResult, str, str]:
@@ -117,7 +118,9 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         try:
             result, _, text = self.check()
             explanation = self._explain() if result == "fail" else ""
-        except Exception as error:  # noqa: BLE001 - IDNAError, ValueError, AssertionError: see libraries' issues
+        except Exception as error:  # pyspf lets IDNAError, ValueError, AssertionError and others escape
+            if error is self._broke:
+                raise
             return "permerror", "", _printable(f"not to be evaluated: {type(error).__name__}: {error}", LONGEST_REASON)
         reason = text.partition("Error: ")[2] if result in ("permerror", "temperror") else ""
         return cast("SpfResult", result), explanation, _printable(reason, LONGEST_REASON)
@@ -132,6 +135,9 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
             answer = wait(self._resolver.query(name, qtype))
         except TemporaryFailure as failure:
             raise spf.TempError(str(failure)) from None
+        except Exception as error:
+            self._broke = error
+            raise
         if not answer.records and not ignore_void:  # RFC 7208 4.6.4: void look-ups
             self.void_lookups += 1
             if self.void_lookups > spf.MAX_VOID_LOOKUPS:

@@ -7,6 +7,8 @@ that wants it fetches it from the bucket, under the message id.
 import logging
 from typing import Any
 
+CHECKS = ("spf", "dkim", "dmarc", "spam", "virus")
+
 log = logging.getLogger()
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
@@ -24,6 +26,3 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:  # noqa: ARG
             verdicts,
         )
     return {"disposition": "CONTINUE"}
-
-
-CHECKS = ("spf", "dkim", "dmarc", "spam", "virus")

@@ -40,10 +40,10 @@ VERDICTS = Verdicts(
 )
 
 
-def letter(content: bytes = CONTENT, **more: Any) -> Letter:
+def letter(raw: bytes = CONTENT, **more: Any) -> Letter:
     mail = Mail(
-        raw=content,
-        headers=Headers.of(content),
+        raw=raw,
+        headers=Headers.of(raw),
         client=Client(ip=ip_address("192.0.2.10"), helo="mail.sender.example"),
         mail_from="pat@sender.example",
         rcpt_to=("support@example.com",),
@@ -55,7 +55,7 @@ def letter(content: bytes = CONTENT, **more: Any) -> Letter:
         verdicts=VERDICTS,
         recipients=("support@example.com",),
         rule="support",
-        content=content,
+        content=raw,
         account=ACCOUNT,
         region=REGION,
     )

@@ -21,7 +21,10 @@ from inbound.actions.invoke import ANSWER_UNUSABLE, Invoke, disposition
 from inbound.actions.kinds import ACTIONS
 from inbound.actions.s3 import S3, object_key, open_object
 from inbound.actions.sns import LONGEST, REFUSED, TOO_LARGE, Sns
+from inbound.actions.sqs import TOO_LARGE as SQS_TOO_LARGE
+from inbound.actions.sqs import Sqs
 from inbound.actions.stop import Stop
+from inbound.actions.webhook import Webhook
 from inbound.clients.reasons import CONTEXT_MISMATCH, FUNCTION_ERROR, FUNCTION_MISSING, FUNCTION_TIMEOUT
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.reply import Reply
@@ -253,6 +256,73 @@ def test_a_message_over_150_kb_is_passed_over_where_the_rule_says_so(tmp_path: P
     assert caught.value.reason == TOO_LARGE
 
 
+@pytest.mark.parametrize("kms_key", [None, "alias/big"])
+def test_a_message_over_150_kb_is_kept_and_pointed_to_where_there_is_a_bucket(
+    tmp_path: Path, kms_key: str | None
+) -> None:
+    big = content_of(LONGEST + 1)
+    action = Sns(topic_arn=TOPIC, bucket="mail-big", prefix="sns", kms_key=kms_key)
+    assert Done() == perform(action, tmp_path, content=big)
+    told = published(tmp_path)[0]
+    assert "content" not in told
+    assert told["receipt"]["action"] == {
+        "type": "SNS",
+        "topicArn": TOPIC,
+        "encoding": "UTF8",
+        "bucketName": "mail-big",
+        "objectKeyPrefix": "sns",
+        "objectKey": f"sns/{ID}",
+    }
+    assert big == asyncio.run(open_object(local(tmp_path), "mail-big", f"sns/{ID}"))
+    perform(action, tmp_path)
+    assert published(tmp_path)[1]["content"] == CONTENT.decode()
+
+
+def test_only_an_action_that_can_refuse_says_so_at_rcpt() -> None:
+    assert [Sns(topic_arn=TOPIC, bucket=it).may_refuse for it in (None, "mail-big")] == [TOO_LARGE, ""]
+    assert [Sqs(queue_url=QUEUE, content=it).may_refuse for it in ("none", "base64")] == ["", SQS_TOO_LARGE]
+
+
+# --- sqs
+
+QUEUE = f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/tickets"
+
+
+def queued(data_dir: Path, name: str = "tickets") -> list[Any]:
+    """The messages of a queue, as JSON."""
+    return [json.loads(json.loads(file.read_text())["Body"]) for file in sorted((data_dir / f"sqs/{name}").glob("*"))]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("none", None), ("utf-8", CONTENT.decode()), ("base64", base64.b64encode(CONTENT).decode())],
+)
+def test_sqs_sends_the_bare_notification(tmp_path: Path, content: Any, expected: str | None) -> None:
+    assert Done() == perform(Sqs(queue_url=QUEUE, content=content), tmp_path)
+    told = queued(tmp_path)[0]
+    assert (told["notificationType"], told["receipt"]["action"]) == ("Received", {"type": "SQS", "queueUrl": QUEUE})
+    assert expected == told.get("content")
+
+
+def test_what_does_not_fit_in_a_queue_is_refused_or_passed_over_and_never_cut(tmp_path: Path) -> None:
+    big = content_of(300 * 1024)
+    done = perform(Sqs(queue_url=QUEUE, content="utf-8"), tmp_path, content=big)
+    assert (done.reply, done.onward) == (REFUSED, Onward.STOP_RULE_SET)
+    with pytest.raises(PermanentFailure) as caught:
+        perform(Sqs(queue_url=QUEUE, content="utf-8", on_failure="continue"), tmp_path, content=big)
+    assert caught.value.reason == SQS_TOO_LARGE
+    assert not (tmp_path / "sqs").exists()
+    assert Done() == perform(Sqs(queue_url=QUEUE), tmp_path, content=big)
+
+
+def test_a_fifo_queue_takes_every_try_of_a_step_once(tmp_path: Path) -> None:
+    action = Sqs(queue_url=QUEUE + ".fifo")
+    perform(action, tmp_path)
+    perform(action, tmp_path)
+    perform(action, tmp_path, rule="another")
+    assert len(queued(tmp_path, "tickets.fifo")) == 2
+
+
 # --- bounce, stop, drop, add_header
 
 
@@ -335,6 +405,13 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("lambda", {"function": "a b"}, "function", "pattern"),
         ("lambda", {"function": "f", "invocation": "Event"}, "invocation", "'event' or 'request_response'"),
         ("sns", {"topic_arn": TOPIC, "encoding": "utf-16"}, "encoding", "'utf-8' or 'base64'"),
+        ("sns", {"topic_arn": TOPIC, "prefix": "big"}, "", "which is missing"),
+        ("sqs", {"queue_url": "tickets"}, "queue_url", "pattern"),
+        ("sqs", {"queue_url": QUEUE, "content": "raw"}, "content", "'none', 'utf-8' or 'base64'"),
+        ("webhook", {"url": "http://a.example/", "secret_env": "X"}, "", "needs allow_private"),
+        ("webhook", {"url": "a.example", "secret_env": "X"}, "", "a URL is https://"),
+        ("webhook", {"url": "https://a.example/"}, "secret_env", "Field required"),
+        ("webhook", {"url": "https://a.example/", "secret_env": "X", "kms_key": "alias/x"}, "", "which is missing"),
         ("bounce", {"message": "a\nb"}, "", "printable ASCII"),
         ("bounce", {"message": "ü"}, "", "printable ASCII"),
         ("bounce", {"message": "No", "smtp_reply_code": 250, "status_code": "2.0.0"}, "", "accepts the message"),
@@ -369,12 +446,24 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         S3(bucket="mail"),
         Invoke(function="f"),
         Sns(topic_arn=TOPIC),
+        Sqs(queue_url=QUEUE),
+        Webhook(url="https://a.example/", secret_env="HOOK"),
         Bounce(message="No"),
         AddHeader(name="X", value="y"),
         Stop(),
         Drop(),
     ]
-    assert [it.kind for it in written] == ["s3", "lambda", "sns", "bounce", "add_header", "stop", "drop"]
+    assert [it.kind for it in written] == [
+        "s3",
+        "lambda",
+        "sns",
+        "sqs",
+        "webhook",
+        "bounce",
+        "add_header",
+        "stop",
+        "drop",
+    ]
     assert list(ACTIONS) == [it.kind for it in written]
     for action in written:
         assert (action.on_failure in {"retry", "defer"}, action == replace(action)) == (True, True)  # type: ignore[type-var]

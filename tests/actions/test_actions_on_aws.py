@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,11 @@ from inbound.actions import Action, Done
 from inbound.actions.invoke import Invoke
 from inbound.actions.s3 import S3, open_object
 from inbound.actions.sns import LONGEST, Sns
+from inbound.actions.sqs import Sqs
 from inbound.clients.aws import AwsCloud
-from inbound.clients.reasons import BUCKET_MISSING, FUNCTION_MISSING, KEY_MISSING, TOPIC_MISSING
+from inbound.clients.reasons import BUCKET_MISSING, FUNCTION_MISSING, KEY_MISSING, QUEUE_MISSING, TOPIC_MISSING
 from inbound.errors import PermanentFailure
-from tests.actions.letters import CONTENT, ID, TOPIC, letter
+from tests.actions.letters import ACCOUNT, CONTENT, ID, TOPIC, letter
 from tests.aws import bucket, client, kms_key, received, topic_with_queue
 
 
@@ -70,12 +72,24 @@ def test_sns_takes_a_message_as_big_as_it_may_be(aws: str, cloud: AwsCloud, enco
     assert content == octets
 
 
+def test_sqs_sends_and_a_fifo_queue_takes_a_retry_once(aws: str, cloud: AwsCloud) -> None:
+    sqs = client("sqs", aws)
+    plain = sqs.create_queue(QueueName=f"q-{uuid.uuid4()}")["QueueUrl"]
+    fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4()}.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    for url in (plain, fifo):
+        for _ in range(2):
+            perform(Sqs(queue_url=url, content="utf-8"), cloud)
+    assert [CONTENT.decode()] * 2 == [it["content"] for it in received(aws, plain)]
+    assert [CONTENT.decode()] == [it["content"] for it in received(aws, fifo)]
+
+
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
         (S3(bucket="no-such-bucket"), BUCKET_MISSING),
         (S3(bucket="no-such-bucket", kms_key="alias/none"), KEY_MISSING),
         (Sns(topic_arn=TOPIC), TOPIC_MISSING),
+        (Sqs(queue_url=f"http://127.0.0.1/{ACCOUNT}/none"), QUEUE_MISSING),
         (Invoke(function="none", invocation="request_response"), FUNCTION_MISSING),
     ],
 )

@@ -2,6 +2,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.rcode
 import pytest
 
 from inbound.clients import Answer, RecordType
@@ -151,6 +154,41 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
         ("long.example", "TXT", "udp"),
         ("long.example", "TXT", "tcp"),
     ]
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["silence", "FORMERR"])
+def test_a_server_that_does_not_know_edns_is_asked_without(*, answers: bool) -> None:
+    class Old(DnsServer):
+        async def respond(self, wire: bytes, *, tcp: bool) -> bytes | None:
+            query = dns.message.from_wire(wire)
+            if query.edns < 0:
+                return await super().respond(wire, tcp=tcp)
+            query.flags |= dns.flags.QR
+            query.set_rcode(dns.rcode.FORMERR)
+            return query.to_wire() if answers else None
+
+    async def run() -> tuple[str, ...]:
+        server = await Old(ZONE).start()
+        found = await Resolver(server.address, deadline=0.9).query("alias.example", "A")
+        await server.stop()
+        return found.records
+
+    assert asyncio.run(run()) == ("192.0.2.1",)
+
+
+def test_an_answer_to_another_question_is_not_listened_to() -> None:
+    class Confused(DnsServer):
+        async def respond(self, wire: bytes, *, tcp: bool) -> bytes | None:
+            return await super().respond(wire.replace(b"\x05other", b"\x05alias"), tcp=tcp)
+
+    async def run() -> str:
+        server = await Confused(ZONE).start()
+        with pytest.raises(TemporaryFailure) as caught:
+            await Resolver(server.address, deadline=0.3).query("other.example", "A")
+        await server.stop()
+        return caught.value.reason
+
+    assert asyncio.run(run()) == TIMEOUT
 
 
 def test_the_second_server_is_asked_when_the_first_one_fails() -> None:

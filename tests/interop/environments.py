@@ -2,11 +2,13 @@
 
 import fcntl
 import hashlib
+import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+CONSUMERS = ("aws-lambda-powertools[parser]==3.37.0", "standardwebhooks==1.1.0")  # they live together
 CACHE = Path(__file__).parents[2] / ".cache"
 
 
@@ -24,3 +26,31 @@ def python_with(*requirements: str) -> Path:
             subprocess.run(install, check=True, timeout=280)
             (home / "complete").touch()
     return python
+
+
+def node_modules_with(*packages: str) -> Path:
+    """A `node_modules` directory with these npm packages (`NAME@VERSION`)."""
+    name = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
+    home = CACHE / f"npm-{name}"
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "interop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            npm = shutil.which("npm")
+            assert npm, "the tests need Node.js and npm (Debian: nodejs, npm)"
+            install = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--silent",
+                "--ignore-scripts",
+                "--prefix",
+                str(home),
+                *packages,
+            ]
+            subprocess.run(install, check=True, timeout=280)
+            (home / "complete").touch()
+    return home / "node_modules"

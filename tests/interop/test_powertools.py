@@ -12,7 +12,7 @@ import pytest
 
 from inbound.actions.invoke import Invoke
 from tests.actions.letters import ID, letter, local
-from tests.interop.environments import python_with
+from tests.interop.environments import CONSUMERS, python_with
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,7 +34,7 @@ def test_powertools_reads_our_event(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
 
     asyncio.run(story())
-    python = python_with("aws-lambda-powertools[parser]==3.37.0")
+    python = python_with(*CONSUMERS)
     command = [str(python), str(Path(__file__).with_name("ses_model.py"))]
     done = subprocess.run(command, input=seen.read_bytes(), capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()[-2000:]

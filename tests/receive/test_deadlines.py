@@ -14,7 +14,7 @@ from inbound.receive.census import Census, place, unmapped
 from inbound.receive.edge import Edge, host_and_port
 from inbound.reply import Reply
 from inbound.settings import Limits
-from tests.receive.talk import DONE, HOSTNAME, FakeDoor, Served, Talk, run, served, talking, until
+from tests.receive.talk import DONE, HOSTNAME, RECIPIENT_OK, FakeDoor, Served, Talk, run, served, talking, until
 
 SILENT = "421 4.4.2 you took too long, goodbye"
 STOPPING = "421 4.3.2 stopping, try again later"
@@ -241,6 +241,55 @@ def test_connections_beyond_the_limits_are_told_why() -> None:
     )  # fmt: skip
 
 
+def test_when_it_gets_crowded_who_says_nothing_makes_room() -> None:
+    async def play() -> list[str]:
+        limits = Limits(connections=4, stress_seconds=0.2)
+        async with (
+            served(Gated(), limits=limits) as server,
+            talking(server) as silent,
+            talking(server) as busy,
+        ):
+            await silent.line()
+            await busy.begin_data()
+            await asyncio.sleep(0.3)
+            async with talking(server) as third:
+                replies = [await third.line(), await silent.line()]
+                busy.send(b".\r\n")
+                return replies
+
+    assert run(play()) == ["220 mx.test ESMTP", SILENT]
+
+
+def test_a_client_that_sends_many_commands_at_once_does_not_keep_others_waiting() -> None:
+    happened: list[str] = []
+
+    async def play() -> None:
+        async with (
+            served(door, limits=Limits(recipients=10_000)) as server,
+            talking(server) as many,
+            talking(server) as one,
+        ):
+            await many.begin("first@ours.test")
+            await one.line()
+            await one.say("HELO client.test")
+
+            def recipient(_address: str) -> Reply:
+                happened.append("many")
+                if len(happened) == 10:
+                    one.send(b"MAIL FROM:<one@sender.test>\r\n")
+                return RECIPIENT_OK
+
+            door.recipient_reply = recipient
+            many.send(b"RCPT TO:<b@ours.test>\r\n" * 5000)
+            await one.line()
+            happened.append("one")
+            await until(lambda: len(happened) == 5001)
+
+    door = FakeDoor()
+    run(play())
+    assert happened.index("one") < 4000
+
+
 def test_connections_from_one_address_are_limited() -> None:
     async def play() -> list[str]:
         async with (
@@ -366,15 +415,15 @@ def test_stopping_waits_for_the_message_of_a_client_that_is_gone() -> None:
 def test_when_the_grace_is_over_nothing_was_promised() -> None:
     door = Gated()
 
-    async def play() -> str:
+    async def play() -> list[str]:
         async with served(door) as server, talking(server) as talk:
             await talk.begin_data()
             talk.send(b".\r\n")
             await until(lambda: bool(door.messages))
             await server.edge.stop(0.1)
-            return await talk.line()
+            return [await talk.line(), await talk.line()]
 
-    assert run(play()) == "(closed)"
+    assert run(play()) == [STOPPING, "(closed)"]
     assert (door.finished, door.cancelled) == ([], [b""])
 
 
@@ -423,3 +472,9 @@ def test_several_addresses_are_listened_on() -> None:
         return greetings
 
     assert run(play()) == ["220 mx.test ESMTP"] * 2
+
+
+@pytest.mark.parametrize("hostname", ["", "two words", "mx.test\r\n250 ok", "-" * 70])
+def test_a_name_that_is_none_is_told(hostname: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Edge(FakeDoor(), hostname=hostname)

@@ -168,8 +168,6 @@ COMMANDS = {
         < 220 mx.test ESMTP
         > FROB
         < 500 5.5.1 unknown command
-        > GET / HTTP/1.1
-        < 500 5.5.1 unknown command
         > \x00
         < 500 5.5.2 a command is one line of printable characters that ends in CRLF
         > NO\rOP
@@ -410,6 +408,31 @@ def test_too_many_commands_without_mail_end_the_session() -> None:
         """,
         limits=Limits(idle_commands=2),
     )
+
+
+def test_too_many_commands_of_any_kind_end_the_session() -> None:
+    transcript(
+        f"""{READY}
+        > RCPT TO:<b@ours.test>
+        < 421 4.7.0 too many commands, goodbye
+        < (closed)
+        """,
+        limits=Limits(commands=3),
+    )
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST", "CONNECT", "put"])
+def test_a_browser_is_left_before_it_says_more(verb: str) -> None:
+    door = FakeDoor()
+
+    async def play() -> list[str]:
+        async with served(door) as server, talking(server) as talk:
+            await talk.line()
+            talk.send(f"{verb} / HTTP/1.1\r\nHost: mx.test\r\n\r\nHELO a.test\r\nMAIL FROM:<a@b.test>\r\n".encode())
+            return [await talk.line(), await talk.line()]
+
+    assert run(play()) == ["421 4.7.0 this is an SMTP server, goodbye", "(closed)"]
+    assert door.opened == []
 
 
 def test_messages_beyond_the_limit_need_another_connection() -> None:

@@ -135,6 +135,20 @@ def test_a_message_signature_may_cover_no_field_but_must_say_so() -> None:
     assert judge(own_set({"h": None}, ("relaxed", "relaxed"), "")).reason == "message signature 1: h= is missing"
 
 
+def test_the_order_of_the_fields_does_not_matter() -> None:
+    seals = re.findall(rb"ARC-Seal: .*?\r\n(?=ARC)", chain(2), flags=re.DOTALL)
+    assert len(seals) == 2
+    raw = chain(2)
+    for seal_of_a_set in seals:
+        raw = seal_of_a_set + raw.replace(seal_of_a_set, b"", 1)
+    assert raw.startswith(b"ARC-Seal: i=1")
+    assert judge(raw) == ArcVerdict(result="pass", sets=2)  # the numbers say the order, RFC 8617 5.1.1.1
+
+
+def test_a_second_from_that_no_sealer_saw_breaks_the_chain() -> None:
+    assert judge(b"From: ceo@bank.example\r\n" + chain(1)).reason == "message signature 1: a second From is not signed"
+
+
 def test_the_message_may_change_between_seals_and_the_newest_signature_counts() -> None:
     once = seal(MESSAGE, "none")
     changed = seal(once.replace(b"Hello", b"[list] Hello"), "pass")

@@ -235,7 +235,7 @@ def test_a_key_record_may_say(more: str) -> None:
     assert judge(sign(), {KEY: {"TXT": [key_record(rsa_key(), more)]}}).result == "pass"
 
 
-@pytest.mark.parametrize(("bits", "result"), [(1024, "pass"), (4096, "pass"), (5120, "policy")])
+@pytest.mark.parametrize(("bits", "result"), [(1024, "pass"), (4096, "pass"), (4224, "policy")])
 def test_only_keys_of_1024_to_4096_bits_pass(bits: int, result: str) -> None:
     verdict = judge(sign(key=rsa_key(bits)), {KEY: {"TXT": [key_record(rsa_key(bits))]}})
     assert (only(verdict).result, only(verdict).key_bits) == (result, bits)
@@ -379,6 +379,20 @@ def test_subdomains_are_aligned_by_the_organizational_domain() -> None:
     assert not only(judge(raw, apart)).aligned
 
 
+def test_a_pass_of_which_nobody_can_tell_whether_it_is_aligned_is_no_verdict() -> None:
+    domains = ("mail.sender.example", "sender.example")
+    zone: dict[str, Any] = {f"s1._domainkey.{domain}": {"TXT": [key_record(rsa_key())]} for domain in domains}
+    zone |= {"_dmarc.example": "SERVFAIL"}
+    verdict = judge(sign(tags={"d": "mail.sender.example"}), zone)
+    assert (verdict.status, verdict.result, verdict.reason) == (
+        Status.PROCESSING_FAILED,
+        "pass",
+        "dns servfail: _dmarc.example TXT",
+    )
+    assert judge(sign(sign(tags={"d": "mail.sender.example"})), zone).status is Status.PASS
+    assert judge(sign(tags={"d": "mail.sender.example"}).replace(b"Hello", b"Hullo"), zone).status is Status.GRAY
+
+
 @pytest.mark.parametrize("header", [b"From: a@sender.example, b@other.example\r\n", b"From: x\r\n"])
 def test_nothing_is_aligned_without_one_author_domain(header: bytes) -> None:
     raw = sign(header + b"\r\nbody\r\n", header="from")
@@ -397,8 +411,8 @@ def test_signatures_beyond_the_limit_are_listed_but_not_examined() -> None:
     assert len([name for name, _ in resolver.asked if name == KEY]) == SIGNATURES
 
 
-def test_a_big_body_is_hashed_off_the_event_loop() -> None:
-    body = b"a line of  text \r\n" * 60_000
+def test_ten_megabytes_are_hashed_off_the_event_loop() -> None:
+    body = b"a line of  text \r\n" * 600_000
     raw = sign(MESSAGE + body)
     resolver = FakeResolver({KEY: {"TXT": [key_record(rsa_key())]}})
 

@@ -21,6 +21,7 @@ from inbound.settings import Spam as Marks
 from inbound.stages.spam import GTUBE, TESTS, Spam, symbols_of
 from inbound.stages.spam.look import Look, alike, url_of
 from inbound.stages.spam.page import Link, read
+from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import (
     BlockVerdict,
     DkimSignature,
@@ -176,6 +177,7 @@ CASES: dict[str, bytes | tuple[bytes, dict[str, Any]]] = {
     "SUBJECT_EXCLAMATION": message(Subject="It is here!"),
     "SUBJECT_MONEY": message(Subject="You owe $500"),
     "SUBJECT_RUN_ID": message(Subject="Something for you alone         xk3921"),
+    "SUBJECT_PADDED": message(Subject="A word from us" + " " * 40 + "."),
     "SUBJECT_ADVERTISEMENT": message(Subject="ADV: new carpets"),
     "SUBJECT_RAW_8BIT": message(Subject=b"caf\xe9"),
     "SUBJECT_NEEDLESSLY_ENCODED": message(Subject="=?utf-8?B?" + base64.b64encode(b"plain words").decode() + "?="),
@@ -304,6 +306,7 @@ def test_fires(name: str) -> None:
         ),
         ("FROM_NAMES_OTHER_ADDRESS", message(From='"ann@sender.example" <ann@mail.sender.example>')),
         ("TO_SELF", message(To="ann@sender.example, bob@example.com")),
+        ("SUBJECT_PADDED", message(Subject="A subject that is\r\n        folded")),
     ],
 )
 def test_does_not_fire(name: str, raw: bytes) -> None:
@@ -441,6 +444,28 @@ def test_a_page_as_a_reader_sees_it() -> None:
     assert (found.links, found.hidden, found.scripts) == ([Link("http://a.example/?x=1&y=2", "five")], 9, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Please order now.", ["order now"]),
+        ("ORDER\n  NOW", ["order now"]),
+        ("reorder now", []),
+        ("order nowhere", []),
+        ("opt-in or opt in", ["opt-in"]),
+        ("two loans and a loan", ["loan"]),
+        ("refinancing", ["refinanc"]),
+        ("home owners", ["home owner"]),
+        ("the home", []),
+        ("only $5", ["only $"]),
+        ("isn't it", ["isn't"]),
+        ("", []),
+    ],
+)
+def test_phrases_are_found_as_whole_words(text: str, said: list[str]) -> None:
+    phrases = Phrases("order now", "opt-in", "loan*", "refinanc*", "home owner*", "only $", "isn't")
+    assert phrases.within(Tokens(text.lower())) == said
+
+
 PIECES = st.sampled_from(
     ["<", ">", "<a href=", "<!--", "-->", "</a>", "<p", " style='display:none'", "&#99999999;", "&amp", "<style>", "</style",
      "x", " ", "\u200b", "\u0430", "http://", "@", "$1,000", "=?utf-8?b?", "<font size=9999999999999>", "\n", "\x00", "[",
@@ -536,5 +561,5 @@ def test_on_the_public_corpus_hardly_any_ham_is_spam_and_most_spam_is_noticed() 
     assert (len(ham), len(spam)) == (2500, 500)
     assert sum(score >= marks.high for score in ham) <= 2  # 0.1 %
     assert sum(score >= marks.low for score in ham) <= 25  # 1 %
-    assert sum(score >= marks.high for score in spam) >= 275  # 55 %
-    assert sum(score >= marks.low for score in spam) >= 400  # 80 %
+    assert sum(score >= marks.high for score in spam) >= 310  # 62 %
+    assert sum(score >= marks.low for score in spam) >= 450  # 90 %

@@ -309,6 +309,17 @@ def test_addresses_that_are_none_are_never_a_pass(address: str) -> None:
     assert verdict.status in (Status.FAIL, Status.GRAY)
 
 
+def test_a_resolver_that_breaks_is_not_the_records_fault() -> None:
+    class Broken(FakeResolver):
+        async def query(self, name: str, rdtype: Any) -> Any:
+            if rdtype == "A":
+                raise RuntimeError("a bug of ours")
+            return await super().query(name, rdtype)
+
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        asyncio.run(Spf(Broken(record("v=spf1 a -all")))(mail_from()))
+
+
 def test_pyspf_is_left_as_it_is() -> None:
     lookup, query = spf.DNSLookup, spf.query.dns
     judge(record("v=spf1 -all"))

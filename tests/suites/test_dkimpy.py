@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inbound.mail import HeaderField, Headers
+from inbound.stages.canonical import _CANONICALIZATIONS, canonical_body
 from inbound.stages.dkim import Dkim
-from inbound.stages.signatures import _CANONICALIZATIONS, canonical_body
 from inbound.testing import FakeResolver
 from inbound.verdicts import DkimVerdict
 from tests.stages.builders import mail_from

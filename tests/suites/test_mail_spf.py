@@ -100,7 +100,7 @@ async def judge(records: dict[str, Any], cases: list[tuple[str, str]]) -> tuple[
     return [line.split("\t")[0] for line in theirs.decode().splitlines()], list(ours)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_mail_spf_judges_alike(seed: int) -> None:
     if subprocess.run(["perl", "-MMail::SPF", "-e1"], check=False, capture_output=True).returncode:
         pytest.skip("libmail-spf-perl is not installed")

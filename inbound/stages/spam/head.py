@@ -28,13 +28,17 @@ _PROVIDERS = {
     "ymail": "yahoo",
 }
 _BULK_MAILER = re.compile(
-    r"\b(?:mass[ -]?mail|bulk[ -]?mail|group ?mail|dark ?mailer|stealth|emerge|diffondicool|mass sender)"
-    r"|\bthe bat! \(v1\.5[12]",
+    r"\b(?:mass[ -]?mail|bulk[ -]?mail|group ?mail|dark ?mailer|stealth|emerge|diffondicool|mass sender)",
     re.IGNORECASE,
 )
 _SELLS = re.compile(
     r"\b(?:free|guaranteed?|lowest|credit|debts?|mortgage|viagra|cialis|loans?|sex|nude|xxx|lose weight|earn|cash|income"
     r"|millions?|winner|won|lottery|click|insurance|investment|save|casino|pills?|discount)\b",
+    re.IGNORECASE,
+)
+_PADDING = re.compile(rb"\S[ \t]{8,500}")
+_ADVERTISEMENT = re.compile(  # the last two are the words that Korean and Japanese law ask for
+    r"\W{0,5}adv?\b\s{0,5}[:.\-]|\W{0,3}advertisement|.{0,10}(?:\uad11\uace0|\u672a\u627f\u8afe\u5e83\u544a)",
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[A-Za-z]")
@@ -97,7 +101,7 @@ def to_undisclosed(look: Look) -> str:
 @test("SEVERAL_FROM", 3.0)
 def several_from(look: Look) -> str:
     """There are several From fields (RFC 5322 3.6 allows one): readers and checks may take different ones."""
-    fields = look.mail.headers.all("from")
+    fields = look.fields("from")
     return ", ".join(field.value[:40] for field in fields[:3]) if len(fields) > 1 else ""
 
 
@@ -105,7 +109,7 @@ def several_from(look: Look) -> str:
 def several_single_fields(look: Look) -> str:
     """A field that may stand once (RFC 5322 3.6) stands more than once."""
     single = ("subject", "date", "to", "message-id", "reply-to", "sender")
-    return ", ".join(name for name in single if len(look.mail.headers.all(name)) > 1)
+    return ", ".join(name for name in single if len(look.fields(name)) > 1)
 
 
 @test("NAMELESS_HEADER_LINE", 0.7)
@@ -142,9 +146,7 @@ def _off(look: Look, *, past: bool) -> str:
     written = date_of(look.header("date"))
     if written is None:
         return ""
-    stamped = next(
-        (date_of(field.value.rpartition(";")[2].strip()) for field in look.mail.headers.all("received")), None
-    )
+    stamped = next((date_of(field.value.rpartition(";")[2].strip()) for field in look.fields("received")), None)
     reference = stamped if stamped is not None and stamped < look.mail.received_at + _DAY else look.mail.received_at
     days = (written - reference) / _DAY
     return f"{abs(days):.1f} days off" if (days < -4.0 if past else days > 0.5) else ""  # noqa: PLR2004
@@ -184,25 +186,28 @@ def subject_money(look: Look) -> str:
 @test("SUBJECT_RUN_ID", 2.0)
 def subject_run_id(look: Look) -> str:
     """The subject ends in an identifier set apart by blanks, as written to make every copy differ."""
-    raw = look.mail.headers.first("subject")
+    raw = look.field("subject")
     return look.subject[-40:] if raw and _RUN_ID.search(raw.value[-200:]) and len(look.subject) > 15 else ""  # noqa: PLR2004
+
+
+@test("SUBJECT_PADDED", 1.5)
+def subject_padded(look: Look) -> str:
+    """The subject has a long run of blanks, as to push something out of sight."""
+    field = look.field("subject")
+    return look.subject[:60] if field and _PADDING.search(field.raw[:2000]) else ""
 
 
 @test("SUBJECT_ADVERTISEMENT", 2.5)
 def subject_advertisement(look: Look) -> str:
     """The subject says that it is an advertisement."""
-    return (
-        look.subject[:60]
-        if re.match(r"\W{0,5}adv?\b\s{0,5}[:.\-]|\W{0,3}advertisement", look.subject, re.IGNORECASE)
-        else ""
-    )
+    return look.subject[:60] if _ADVERTISEMENT.match(look.subject) else ""
 
 
 @test("SUBJECT_RAW_8BIT", 1.0)
 def subject_raw_8bit(look: Look) -> str:
     """Subject or From hold octets beyond ASCII that are not UTF-8 (RFC 5322, RFC 6532)."""
     for name in ("subject", "from"):
-        field = look.mail.headers.first(name)
+        field = look.field(name)
         if field and _EIGHT_BIT.search(field.raw):
             try:
                 field.raw.decode("utf-8")
@@ -214,7 +219,7 @@ def subject_raw_8bit(look: Look) -> str:
 @test("SUBJECT_NEEDLESSLY_ENCODED", 1.0)
 def subject_needlessly_encoded(look: Look) -> str:
     """The subject is written in base64 though it is plain ASCII, as to hide it from filters."""
-    field = look.mail.headers.first("subject")
+    field = look.field("subject")
     hidden = field and "?b?" in field.value.lower() and look.subject.isascii() and look.subject != field.value
     return look.subject[:60] if hidden else ""
 
@@ -245,7 +250,7 @@ def from_numbers(look: Look) -> str:
 @test("FROM_NO_NAME", 0.2)
 def from_no_name(look: Look) -> str:
     """From has an address only."""
-    field = look.mail.headers.first("from")
+    field = look.field("from")
     return (
         look.author.address[:60]
         if field and look.author.address and not look.author_name and "(" not in field.value
@@ -283,7 +288,7 @@ def to_self(look: Look) -> str:
 @test("RECEIVED_FORGED", 1.5)
 def received_forged(look: Look) -> str:
     """A Received field claims a hop that cannot be: our own name before us, or an address that is none."""
-    for field in look.mail.headers.all("received")[:50]:
+    for field in look.fields("received")[:50]:
         value = field.value[:2000]
         for quad in re.findall(r"[\[(](\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})[\])]", value):
             if any(int(number) > 255 for number in quad.split(".")):  # noqa: PLR2004
@@ -316,9 +321,7 @@ def freemail_forged(look: Look) -> str:
     if look.author.domain not in FREEMAIL or look.vouched:
         return ""
     provider = look.author.domain.split(".")[0]
-    trace = look.header("message-id")[:500] + " ".join(
-        field.value[:500] for field in look.mail.headers.all("received")[:50]
-    )
+    trace = look.header("message-id")[:500] + " ".join(field.value[:500] for field in look.fields("received")[:50])
     return look.author.address[:60] if _PROVIDERS.get(provider, provider) not in trace.lower() else ""
 
 
@@ -350,15 +353,13 @@ def many_recipients(look: Look) -> str:
 @test("SUBJECT_SALES", 1.0)
 def subject_sales(look: Look) -> str:
     """The subject sells."""
-    found = (
-        _SELLS.search(look.subject)
-        if not look.has("in-reply-to") and not look.has("references") and not look.is_list
-        else None
-    )
+    if look.is_list or look.has("in-reply-to") or look.has("references"):
+        return ""
+    found = _SELLS.search(look.subject)
     return str(found.group()) if found else ""
 
 
-@test("LIST_MAIL", -0.7)
+@test("LIST_MAIL", -0.5)
 def list_mail(look: Look) -> str:
     """A mailing list sent it on: List-Id or List-Post. Easily written by anybody, so it says little."""
     return (look.header("list-id") or look.header("list-post"))[:60] if look.is_list else ""
@@ -368,4 +369,5 @@ def list_mail(look: Look) -> str:
 def reply_with_quote(look: Look) -> str:
     """It answers a message and quotes it. Easily written by anybody, so it says little."""
     answers = look.has("in-reply-to") or look.has("references")
-    return "In-Reply-To and quoted lines" if answers and re.search(r"^[>|]", look.plain[:20_000], re.MULTILINE) else ""
+    quotes = any(f"\n{mark}" in look.plain or look.plain.startswith(mark) for mark in ">|")
+    return "In-Reply-To and quoted lines" if answers and quotes else ""

@@ -4,8 +4,7 @@ import re
 import unicodedata
 from ipaddress import ip_address
 
-import idna
-
+from inbound.addresses import shown
 from inbound.stages.spam.look import Look, Url, alike, url_of
 from inbound.stages.spam.table import Table
 
@@ -48,9 +47,9 @@ def url_port(look: Look) -> str:
 def link_shows_other_host(look: Look) -> str:
     """The text of a link is a host, and it leads to another."""
     for link in look.page.links:
-        shown, led = _SHOWN_HOST.fullmatch(link.shown[:600].strip()), url_of(link.target)
-        if shown and led and led.host and not alike(shown[1].lower(), led.host):
-            return f"{shown[1]} leads to {led.host}"
+        says, led = _SHOWN_HOST.fullmatch(link.shown[:600].strip()), url_of(link.target)
+        if says and led and led.host and not alike(says[1].lower(), led.host):
+            return f"{says[1]} leads to {led.host}"
     return ""
 
 
@@ -93,7 +92,7 @@ def url_digits_in_host(look: Look) -> str:
 def link_says_click(look: Look) -> str:
     """The text of a link says to click."""
     said = (link.shown for link in look.page.links)
-    return next((shown[:60] for shown in said if re.search(r"\bclick\b|^here$", shown[:200], re.IGNORECASE)), "")
+    return next((text[:60] for text in said if re.search(r"\bclick\b|^here$", text[:200], re.IGNORECASE)), "")
 
 
 @test("MAILTO_REMOVE", 1.2)
@@ -118,12 +117,7 @@ def _is_address(host: str) -> bool:
 
 def _mixes(url: Url) -> bool:
     for label in url.host.split(".")[:10]:
-        if label.startswith("xn--"):
-            try:
-                shown = idna.decode(label)
-            except (idna.IDNAError, UnicodeError):
-                continue
-            scripts = {unicodedata.name(char, "").split(" ")[0] for char in shown if char.isalpha()}
-            if len(scripts & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}) > 1:
-                return True
+        scripts = {unicodedata.name(char, "").split(" ")[0] for char in shown(label) if char.isalpha()}
+        if len(scripts & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}) > 1:
+            return True
     return False

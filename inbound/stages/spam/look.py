@@ -1,7 +1,7 @@
 """What the spam tests look at: the message taken apart once, with a cap on everything, and what the other checks found."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -10,8 +10,9 @@ from urllib.parse import unquote
 
 from inbound import mime
 from inbound.addresses import Mailbox, a_labels, parse_mailboxes
-from inbound.mail import Mail
+from inbound.mail import HeaderField, Mail
 from inbound.stages.spam import page
+from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
 
 TEXT_OCTETS = 128 * 1024  # of text parts in all that are read; what is behind is not looked at
@@ -56,20 +57,36 @@ class Look:
         self.iprev = iprev
         self.block = block
         self.hostname = hostname
+        self._said: dict[Phrases, list[str]] = {}
 
     @cached_property
     def parts(self) -> mime.Parts:
         """The parts of the message."""
         return mime.parts(self.mail)
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[HeaderField]]:
+        found: dict[str, list[HeaderField]] = {}
+        for field in self.mail.headers.fields:
+            found.setdefault(field.name.lower(), []).append(field)
+        return found
+
+    def fields(self, name: str) -> Sequence[HeaderField]:
+        """Every header field of that name (in lower case), from the top."""
+        return self._by_name.get(name, ())
+
+    def field(self, name: str) -> HeaderField | None:
+        """The topmost field of that name."""
+        return next(iter(self.fields(name)), None)
+
     def header(self, name: str) -> str:
         """The topmost field of that name, decoded; "" if there is none."""
-        field = self.mail.headers.first(name)
+        field = self.field(name)
         return field.decoded if field else ""
 
     def has(self, name: str) -> bool:
         """There is a field of that name."""
-        return self.mail.headers.first(name) is not None
+        return name in self._by_name
 
     @cached_property
     def subject(self) -> str:
@@ -94,7 +111,7 @@ class Look:
     @cached_property
     def author_name(self) -> str:
         """The display name of the first author, decoded."""
-        field = self.mail.headers.first("from")
+        field = self.field("from")
         return field.decoded.rpartition("<")[0].strip(' "')[:200] if field and "<" in field.decoded else ""
 
     @cached_property
@@ -103,7 +120,7 @@ class Look:
         return (*self._mailboxes("to"), *self._mailboxes("cc"))
 
     def _mailboxes(self, name: str) -> tuple[Mailbox, ...]:
-        fields = self.mail.headers.all(name)[:_MOST_FIELDS]
+        fields = self.fields(name)[:_MOST_FIELDS]
         return tuple(box for field in fields for box in parse_mailboxes(field.value[:_FIELD]))
 
     @cached_property
@@ -165,7 +182,7 @@ class Look:
     def urls(self) -> tuple[Url, ...]:
         """The links of the HTML, and the URLs written in the text."""
         targets = [link.target for link in self.page.links]
-        targets += _URL.findall(self.plain)[:500]
+        targets += _URL.findall(self.plain)[:500] if "://" in self.plain else []
         return tuple(url for url in map(url_of, dict.fromkeys(targets)) if url is not None)
 
     @cached_property
@@ -178,27 +195,21 @@ class Look:
                 left -= len(found[-1])
         return "\n".join(found)
 
-    def said(self, phrases: Sequence[str]) -> list[str]:
-        """Which of the phrases the text has. They are in lower case, whole words; one that ends in `*` is a stem."""
-        return [phrase.rstrip("*") for phrase in phrases if _stands(phrase, self.words)]
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The words of subject and text."""
+        return Tokens(self.words)
+
+    def said(self, phrases: Phrases) -> list[str]:
+        """Which of the phrases the text has."""
+        if phrases not in self._said:
+            self._said[phrases] = phrases.within(self.tokens)
+        return self._said[phrases]
 
 
 def _is_text(part: mime.Part) -> bool:
     """Text, or a multipart whose boundary is not to be found: readers show its source."""
     return part.declared in ("text/plain", "text/html") or part.declared.startswith("multipart/")
-
-
-def _stands(phrase: str, text: str) -> bool:
-    stem = phrase.endswith("*")
-    phrase = phrase.rstrip("*")
-    at = text.find(phrase)
-    while at >= 0:
-        end = at + len(phrase)
-        begins = at == 0 or not (text[at - 1].isalnum() and phrase[0].isalnum())
-        if begins and (stem or end == len(text) or not (text[end].isalnum() and phrase[-1].isalnum())):
-            return True
-        at = text.find(phrase, end)
-    return False
 
 
 def url_of(target: str) -> Url | None:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from inbound.stages.spam.look import Look
+from inbound.stages.spam.phrases import Phrases
 from inbound.stages.spam.table import Table
 
 WORDS = Table()
@@ -11,28 +12,38 @@ test = WORDS.test
 
 _EVIDENCE = 5  # phrases that are told of
 
-_ADVANCE_FEE = (
+_ADVANCE_FEE = Phrases(
     "next of kin", "transfer of funds", "transfer of the fund", "transfer this money", "foreign account", "foreign partner",
     "million united states", "million us dollars", "million dollars",  "late president", "barrister*", "beneficiary",
     "deceased", "inheritance", "modalities", "strictly confidential", "utmost", "security company", "diplomatic", "nigeria",
     "contract sum", "sum of", "remuneration", "compensation fund", "lottery", "western union", "atm card", "your assistance",
     "foreigner", "bank account", "head of state", "contacting you", "urgent business", "business proposal", "percentage",
     "your full name", "plane crash", "trust fund", "consignment", "claims agent", "winning number", "your email address has won",
+    "zimbabwe", "angola", "ivory coast", "sierra leone", "south africa", "benin republic", "got your contact",
+    "your contact", "confidential request", "late husband", "late father", "civil war", "trustworthy", "trust worthy",
+    "with due respect", "my dear", "came as a surprise", "come as a surprise", "surprise to you", "god bless",
+    "assist me", "invest in your country", "transfer the money", "this money", "the fund*",
 )  # fmt: skip
-_PILLS = (
+_PILLS = Phrases(
     "viagra", "cialis", "levitra", "online pharmacy", "no prescription", "prescription drugs", "weight loss", "lose weight",
     "human growth hormone", "hgh", "herbal*", "penis", "enlargement*", "diet pill*", "erection", "sexual performance", "burn fat",
     "anti-aging", "wrinkle*", "fda approved", "doctor approved", "testosterone", "male enhancement", "keto", "cbd oil",
+    "lose up to", "lbs in", "pounds in", "slim down", "fat away", "burn calories", "metabolism", "sex drive", "libido",
+    "stop smoking", "cigarettes", "vitamin*",
 )  # fmt: skip
-_MONEY = (
+_MONEY = Phrases(
     "make money", "earn $", "earn up to", "extra income", "work from home", "work at home", "home based business",
     "home business", "financial freedom", "financially independent", "be your own boss", "own boss", "money back guarantee",
     "multi-level", "mlm", "get paid", "per week", "per month", "bad credit", "credit card", "debt*", "mortgage", "refinanc*",
     "interest rate", "lowest rate", "low rate", "loan*", "insurance quote", "life insurance", "casino", "jackpot", "double your",
     "investment opportunity", "investor*", "stock pick", "hot stock", "guaranteed income", "thousands of dollars", "cash",
     "no experience", "residual income", "passive income", "bitcoin wallet", "crypto investment", "guaranteed profit",
+    "credit report", "child support", "paying too much", "auto loan*", "auto insurance", "no recruiting", "downline",
+    "upline", "network marketing", "business opportunity", "opportunity of a lifetime", "home owner*", "homeowner*",
+    "poker", "lottery numbers", "real money", "pre-approved", "approval", "otcbb", "undervalued", "stock alert",
+    "penny stock*", "unlimited income", "extra cash", "fast cash", "gift card", "life quote*", "term life",
 )  # fmt: skip
-_SALES = (
+_SALES = Phrases(
     "order now", "order today", "click here", "click below", "act now", "limited time", "special offer", "free trial",
     "100% free", "100% guaranteed", "no obligation", "risk free", "risk-free", "satisfaction guaranteed", "absolutely free",
     "call now", "call today", "toll free", "toll-free", "while supplies last", "as seen on", "buy now", "save up to",
@@ -40,8 +51,12 @@ _SALES = (
     "congratulations", "dear friend", "dear sir", "don't miss", "don't delay", "hurry", "amazing", "once in a lifetime",
     "unbelievable", "instant access", "full refund", "money-back", "no questions asked", "for only $", "free shipping",
     "no fees", "sign up free", "join now", "cheap", "unlimited", "incredible", "what are you waiting for",
+    "replica*", "as little as", "fraction of the price", "best prices", "low price", "free bonus", "free report",
+    "free gifts", "free quote*", "only $", "special price", "retail price", "dvd movies", "visit our website",
+    "visit our web site", "limited offer", "fantastic", "no risk", "cannot lose", "free information", "one time offer",
+    "for a limited", "new lower",
 )  # fmt: skip
-_DISCLAIMERS = (
+_DISCLAIMERS = Phrases(
     "this is not spam", "not spam", "one-time mailing", "one time mailing", "one time e-mail", "to be removed", "be removed from",
     "remove your email", "remove your e-mail", "remove your name", "removal instructions", "to remove yourself", "remove me",
     "removed from our", "removed from future", "further mailings", "future mailings", "future emails", "bulk email",
@@ -49,11 +64,13 @@ _DISCLAIMERS = (
     "opt out", "s. 1618", "s.1618", "section 301", "unsolicited", "third-party", "marketing partner", "you are receiving this",
     "you received this", "this message is sent in compliance", "sorry for any inconvenience", "in the subject line",
 )  # fmt: skip
-_ADULT = (
+_ADULT = Phrases(
     "xxx", "porn", "hot girl*", "nude", "adult content", "adult site", "webcam girl*", "slut*", "barely legal", "hardcore",
     "teen*", "horny", "lesbian*", "18 years of age", "over 18", "live girl*", "hot and", "naked", "erotic", "hottest",
+    "sexy", "webcam", "naughty", "hot sex", "erotik*", "sexkontakt*", "seitensprung",
+    "young girls", "escort*", "busty", "uncensored",
 )  # fmt: skip
-_PHISHING = (
+_PHISHING = Phrases(
     "verify your account", "verify your identity", "account has been suspended", "account will be suspended",
     "account will be closed", "unusual activity", "suspicious activity", "confirm your identity", "confirm your account",
     "update your payment", "update your account", "mailbox is full", "mailbox is almost full", "mailbox quota",
@@ -61,24 +78,23 @@ _PHISHING = (
     "your account information", "within 24 hours", "within 48 hours", "failure to do so",
 )  # fmt: skip
 
-_UNSUBSCRIBE = ("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
+_UNSUBSCRIBE = Phrases("unsubscribe", "remove", "removed", "opt out", "opt-out", "off this list", "off our list")
 _GREETING = re.compile(
-    r"\bdear (?:friend|sir|madam|home ?owner|customer|member|valued|investor|internet|e-?mail|consumer|user|beneficiary)\b"
+    r"\b(?:dear|hello|hi|attn:?) (?:my friend|friend|sirs?|madam|home ?owner|customer|member|valued|investor|internet|e-?mail"
+    r"|consumer|user|beneficiary|job seeker|president)\b"
 )
-_TOLL_FREE = re.compile(r"\b(?:1[-. ]{0,2})?\(?8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
-_OBFUSCATED = re.compile(
-    r"\bv[i1!l|][a@4]gr[a@4]\b|\bc[i1!l|][a@4]l[i1!l|]s\b|\bm[0o]rtg[a@4]ge\b|\bph[a@4]rm[a@4]cy\b|\bfr[3e]{2}\b|\bcas[i1!]n[0o]\b",
-    re.IGNORECASE,
+_TOLL_FREE = re.compile(r"8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
+_PLAINLY = str.maketrans("013457@$!|", "oieastasil")  # what stands for a letter
+_DISGUISED = frozenset(
+    {"viagra", "cialis", "levitra", "mortgage", "pharmacy", "free", "casino", "porn", "sex", "money", "pills", "loan"}
 )
-_PLAINLY = frozenset({"viagra", "cialis", "mortgage", "pharmacy", "free", "casino"})
+_AROUND = ".,;:?()[]\"'<>*"
 _GAPPED = re.compile(r"\b(?:[A-Za-z][ ._*-]){5,20}[A-Za-z]\b")
 _ZERO_WIDTH = re.compile("[A-Za-z][\u200b\u200c\u200d\u2060\ufeff\u00ad]{1,5}[A-Za-z]")
 _AMOUNT = re.compile(
     r"(?:us)?\$ ?\d{1,3}(?:[,.]\d{3}){1,4}|\d{1,4} million (?:u\.?s\.? |united states )?dollars|\u20ac ?\d{1,3}(?:[,.]\d{3}){1,4}"
 )
 _BITCOIN = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-zA-HJ-NP-Z1-9]{25,34})\b")
-_CAPITALS = re.compile(r"\b[A-Z]{4,20}\b")
-_WORD = re.compile(r"\b[A-Za-z]{3,20}\b")
 
 
 def _few(found: list[str], at_least: int, below: int = 1000) -> str:
@@ -180,48 +196,57 @@ def unsubscribe_without_field(look: Look) -> str:
 @test("LARGE_AMOUNT", 1.0)
 def large_amount(look: Look) -> str:
     """It names an amount of thousands or millions."""
+    if not any(mark in look.words for mark in ("$", "\u20ac", " million ")):
+        return ""
     return next((found.group() for found in _AMOUNT.finditer(look.words)), "")
 
 
 @test("BITCOIN_ADDRESS", 1.5)
 def bitcoin_address(look: Look) -> str:
     """It gives a Bitcoin address."""
+    if all(len(word) < 26 for word in look.tokens.in_order):  # noqa: PLR2004
+        return ""
     return next((found.group() for found in _BITCOIN.finditer(look.text[:50_000])), "")
 
 
 @test("OBFUSCATED_WORDS", 3.0)
 def obfuscated_words(look: Look) -> str:
     """Words are misspelt to pass filters: `v1agra`."""
-    found = [word for word in _OBFUSCATED.findall(look.words) if word.lower() not in _PLAINLY]
-    return ", ".join(dict.fromkeys(found[:_EVIDENCE]))
+    odd = {word.strip(_AROUND) for word in look.words.split() if not word.isalpha()}
+    return ", ".join(
+        sorted(word for word in odd if not word.isalpha() and word.translate(_PLAINLY) in _DISGUISED)[:_EVIDENCE]
+    )
 
 
 @test("GAPPED_WORDS", 1.2)
 def gapped_words(look: Look) -> str:
     """Words are written with gaps between their letters."""
-    found = _GAPPED.findall(f"{look.subject}\n{look.text[:50_000]}")
-    return ", ".join(found[:3]) if found else ""
+    if sum(len(word) == 1 for word in look.tokens.words) < 6:  # noqa: PLR2004
+        return ""
+    return ", ".join(_GAPPED.findall(f"{look.subject}\n{look.text[:50_000]}")[:3])
 
 
 @test("ZERO_WIDTH_IN_WORDS", 2.0)
 def zero_width_in_words(look: Look) -> str:
     """Characters that do not show stand inside of words."""
-    count = len(_ZERO_WIDTH.findall(look.text[:100_000]))
+    count = 0 if look.text.isascii() else len(_ZERO_WIDTH.findall(look.text[:100_000]))
     return f"{count} times" if count >= 3 else ""  # noqa: PLR2004
 
 
 @test("LOOKALIKE_LETTERS", 2.5)
 def lookalike_letters(look: Look) -> str:
     """Words mix Latin letters with Cyrillic or Greek ones that look the same."""
-    mixed = [word for word in re.findall(r"\w{4,20}", look.text[:50_000]) if not word.isascii() and _mixes(word)]
+    words = [] if look.text.isascii() else re.findall(r"\w{4,20}", look.text[:50_000])
+    mixed = [word for word in words if not word.isascii() and _mixes(word)]
     return ", ".join(mixed[:3]) if len(mixed) >= 2 else ""  # noqa: PLR2004
 
 
 @test("SHOUTING", 1.2)
 def shouting(look: Look) -> str:
     """Much of the text is in capitals."""
-    words, capitals = len(_WORD.findall(look.text[:50_000])), len(_CAPITALS.findall(look.text[:50_000]))
-    return f"{capitals} of {words} words" if words >= 20 and capitals * 5 > words else ""  # noqa: PLR2004
+    words = [word for word in look.text[:50_000].split() if len(word) > 3 and word.isalpha()]  # noqa: PLR2004
+    capitals = sum(word.isupper() for word in words)
+    return f"{capitals} of {len(words)} words" if len(words) >= 10 and capitals * 4 > len(words) else ""  # noqa: PLR2004
 
 
 @test("MANY_EXCLAMATIONS", 1.0)
