@@ -1,8 +1,6 @@
 """`cloud: local`: buckets, keys, functions and topics in a directory, in the same form as in AWS.
 
-1. An object is `s3/BUCKET/KEY`, its user metadata `s3/BUCKET/KEY.metadata.json`. Both are on the disk before `put` says so,
-   the metadata first, and the object appears by a rename under the bucket's lock: between processes too the first write
-   wins, whole. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+1. An object is `s3/BUCKET/KEY`, its user metadata `s3/BUCKET/KEY.metadata.json` (`clients.buckets`).
 2. A KMS key is a file under `kms/`; `alias/…` names one. An alias that is not there is made on first use, loudly: whoever
    has that file can open the mail, and without it nobody can. A data key is wrapped by AES-GCM with the context as AAD.
 3. A function that is not waited for is written under `lambda/queue/` first, then run; what a crash interrupts is run again
@@ -12,8 +10,6 @@
 
 import asyncio
 import base64
-import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +18,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -32,26 +28,23 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from inbound.clients import DataKey, StoredObject
+from inbound.clients.buckets import Buckets, segment
+from inbound.clients.disk import directory, disk_errors, sync, to_json, write, write_new
 from inbound.clients.reasons import (
-    BUCKET_MISSING,
     CONTEXT_MISMATCH,
-    DISK,
     KEY_MISSING,
     NAME_REFUSED,
-    OBJECT_MISSING,
     function_failure,
 )
-from inbound.errors import Failure, PermanentFailure, TemporaryFailure
+from inbound.errors import Failure, PermanentFailure
 from inbound.offload import offload
 
 log = logging.getLogger(__name__)
 
-METADATA = ".metadata.json"
 TRIES = 3  # of a function that is not waited for, as Lambda does
 AT_ONCE = 16  # functions that run side by side
 BETWEEN_TRIES = 60.0  # seconds before the second try, twice that before the third
 
-_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
 _TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
@@ -88,7 +81,7 @@ class LocalCloud:
     """Fulfils `actions.Cloud` in a directory. Use it as an async context: what was left in the queue is run then."""
 
     def __init__(self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner) -> None:
-        self._buckets = _Buckets(data_dir / "s3")
+        self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
         self._queue = _Queue(data_dir / "lambda", runner)
@@ -96,6 +89,7 @@ class LocalCloud:
         self._account, self._region = account, region
 
     async def __aenter__(self) -> Self:
+        await self._buckets.recover()
         await self._queue.resume()
         return self
 
@@ -103,17 +97,18 @@ class LocalCloud:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._queue.close()
+        await self._buckets.close()
 
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
     ) -> bool:
         """Store unless something is there already. A bucket is made on first use. Roles mean nothing here."""
         del role_arn
-        return await offload(self._buckets.put, bucket, key, body, dict(metadata))
+        return await self._buckets.put(bucket, key, body, metadata)
 
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
-        return await offload(self._buckets.get, bucket, key)
+        return await self._buckets.get(bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
@@ -149,7 +144,7 @@ class LocalCloud:
             "Message": message,
             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now / 1e9)) + f".{now // 1_000_000 % 1000:03}Z",
         }
-        await offload(_write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
+        await offload(write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
 
     async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
         """Write one message, in the form in which SQS hands it out. A queue is made on first use."""
@@ -160,66 +155,9 @@ class LocalCloud:
         digest = hashlib.md5(message.encode("utf-8"), usedforsecurity=False).hexdigest()
         document = {"MessageId": str(uuid.uuid4()), "MD5OfBody": digest, "Body": message}
         name = (
-            f"{_segment(once)}.json"
-            if queue_url.endswith(".fifo")
-            else f"{time.time_ns()}-{document['MessageId']}.json"
+            f"{segment(once)}.json" if queue_url.endswith(".fifo") else f"{time.time_ns()}-{document['MessageId']}.json"
         )
-        await offload(_write_new, self._queues / match.group(1), name, document)
-
-
-class _Buckets:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
-        path = self._path(bucket, key)
-        part = self._root / bucket / ".parts" / str(uuid.uuid4())
-        with _disk_errors():
-            _directory(part.parent)
-            _directory(path.parent)
-            try:
-                _write(part, body)
-                with _locked(self._root / bucket / ".lock"):
-                    if path.is_dir():
-                        raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(path))
-                    if path.exists():
-                        _sync(path.parent)  # whoever wrote it may have died before
-                        return False
-                    _replace(part.with_suffix(".json"), path.with_name(path.name + METADATA), _json(metadata))
-                    part.rename(path)
-                    _sync(path.parent)
-                    return True
-            finally:
-                part.unlink(missing_ok=True)
-
-    def get(self, bucket: str, key: str) -> StoredObject:
-        path = self._path(bucket, key)
-        with _disk_errors():
-            if not (self._root / bucket).is_dir():
-                raise PermanentFailure(BUCKET_MISSING, bucket)
-            try:
-                body = path.read_bytes()
-                metadata = json.loads(path.with_name(path.name + METADATA).read_bytes())
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-                raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
-        return StoredObject(body=body, metadata=metadata)
-
-    def _path(self, bucket: str, key: str) -> Path:
-        if not _BUCKET.fullmatch(bucket):
-            raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
-        if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
-            raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
-        return self._root.joinpath(bucket, *map(_segment, key.split("/")))
-
-
-def _segment(text: str) -> str:
-    """One segment of a key as a file name: readable, and never empty, `.`, `..`, hidden, or a metadata file's."""
-    name = quote(text.encode("utf-8", "replace"), safe=" !#$&'()+,;=@[]~")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if name.endswith(METADATA):
-        name = name.removesuffix(METADATA) + "%2Emetadata.json"
-    return name or "%"
+        await offload(write_new, self._queues / match.group(1), name, document)
 
 
 class _Keys:
@@ -230,7 +168,7 @@ class _Keys:
         ident = self._ident(key)
         material, arn = self._material(ident)
         plaintext, nonce = os.urandom(32), os.urandom(12)
-        sealed = AESGCM(material).encrypt(nonce, plaintext, _json(context, sort_keys=True))
+        sealed = AESGCM(material).encrypt(nonce, plaintext, to_json(context, sort_keys=True))
         return DataKey(plaintext=plaintext, wrapped=uuid.UUID(ident).bytes + nonce + sealed, key_arn=arn)
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
@@ -238,7 +176,7 @@ class _Keys:
             raise PermanentFailure(CONTEXT_MISMATCH, "this data key was not wrapped here")
         material, _ = self._material(str(uuid.UUID(bytes=wrapped[:16])))
         try:
-            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], _json(context, sort_keys=True))
+            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], to_json(context, sort_keys=True))
         except InvalidTag as error:
             raise PermanentFailure(CONTEXT_MISMATCH) from error
 
@@ -250,7 +188,7 @@ class _Keys:
         if match is None:
             raise PermanentFailure(NAME_REFUSED, f"{key!r} is no key")
         alias = self._root / "alias" / quote(match.group(1), safe="")
-        with _disk_errors():
+        with disk_errors():
             if not alias.exists():
                 self._make(alias, match.group(1))
             return alias.read_text("ascii").strip()
@@ -258,11 +196,11 @@ class _Keys:
     def _make(self, alias: Path, name: str) -> None:
         ident = str(uuid.uuid4())
         arn = f"arn:aws:kms:{self._region}:{self._account}:key/{ident}"
-        _directory(alias.parent)
+        directory(alias.parent)
         key, new = self._root / f"{ident}.json", alias.with_name(f".{ident}")
-        _write(key, _json({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
-        _sync(self._root)
-        _write(new, ident.encode("ascii"))
+        write(key, to_json({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
+        sync(self._root)
+        write(new, ident.encode("ascii"))
         try:
             os.link(new, alias)
         except FileExistsError:  # another process was first
@@ -273,10 +211,10 @@ class _Keys:
             )
         finally:
             new.unlink()
-            _sync(alias.parent)
+            sync(alias.parent)
 
     def _material(self, ident: str) -> tuple[bytes, str]:
-        with _disk_errors():
+        with disk_errors():
             try:
                 key = json.loads((self._root / f"{ident}.json").read_bytes())
             except FileNotFoundError as error:
@@ -296,7 +234,7 @@ class _Queue:
     async def add(self, function: str, payload: bytes) -> None:
         name = f"{time.time_ns()}-{uuid.uuid4()}.json"
         call = {"function": function, "payload": payload.decode("utf-8")}
-        await offload(_write_new, self._waiting, name, call)
+        await offload(write_new, self._waiting, name, call)
         self._start(self._waiting / name)
 
     async def resume(self) -> None:
@@ -322,7 +260,7 @@ class _Queue:
                 if tried < TRIES:
                     await asyncio.sleep(BETWEEN_TRIES * tried)
             log.error("a function failed %d times, its event is kept in %s/%s", TRIES, self._failed, path.name)
-            await offload(_directory, self._failed)
+            await offload(directory, self._failed)
             await offload(path.rename, self._failed / path.name)
         except FileNotFoundError:  # another process did it
             pass
@@ -352,69 +290,3 @@ class _Queue:
         if answer.error:
             log.warning("function %s failed: %s", function, answer.payload[:500].decode("utf-8", "replace"))
         return not answer.error
-
-
-def _json(value: object, *, sort_keys: bool = False) -> bytes:
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
-
-
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SUCH_FILE_NAME:
-            raise PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}") from error
-        raise TemporaryFailure(DISK, f"{error.strerror}: {error.filename}") from error
-
-
-# An object stands where a directory must be, or the other way round; or the name is too long.
-_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
-
-
-def _directory(path: Path) -> None:
-    """Make it and what is above it, durably, for nobody else to read."""
-    if not path.is_dir():
-        _directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, octets: bytes) -> None:
-    """A new file, on the disk when this returns; its name is not, until its directory is synced."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(handle)
-
-
-def _replace(part: Path, path: Path, octets: bytes) -> None:
-    _write(part, octets)
-    part.rename(path)
-    _sync(path.parent)
-
-
-def _write_new(directory: Path, name: str, document: object) -> None:
-    with _disk_errors():
-        _directory(directory)
-        _replace(directory / f".{name}", directory / name, _json(document))
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between threads and processes; it ends with the process at the latest."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

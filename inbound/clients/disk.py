@@ -1,0 +1,113 @@
+"""Files that are on the disk when they are said to be: what everything in `clients.local` is written with."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from inbound.clients.reasons import DISK, NAME_REFUSED
+from inbound.errors import PermanentFailure, TemporaryFailure
+
+# An object stands where a directory must be, or the other way round; or the name is too long.
+_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """OSError as a Failure: permanent where a name cannot be, temporary for everything else."""
+    try:
+        yield
+    except OSError as error:
+        raise failure_of(error) from error
+
+
+def failure_of(error: OSError) -> PermanentFailure | TemporaryFailure:
+    """What an error of the disk means for a message."""
+    if error.errno in _NO_SUCH_FILE_NAME:
+        return PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}")
+    return TemporaryFailure(DISK, f"{error.strerror}: {error.filename}")
+
+
+def to_json(value: object, *, sort_keys: bool = False) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
+
+
+def directory(path: Path) -> None:
+    """Make it and what is above it, durably, for nobody else to read."""
+    if not path.is_dir():
+        directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a directory's names, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_everything(path: Path) -> None:
+    """Have everything on the disk that was written to the file system of this directory. Raises OSError."""
+    if not hasattr(_libc, "syncfs"):  # Linux has it
+        os.sync()
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if _libc.syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(handle)
+
+
+def write_whole(handle: int, octets: bytes) -> None:
+    """Write all of it where the file stands."""
+    view = memoryview(octets)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
+    """A new file, on the disk when this returns unless told otherwise; its name is not, until its directory is synced."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        write_whole(handle, octets)
+        if durably:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(part: Path, path: Path, octets: bytes) -> None:
+    """A file in one step: it is there whole, or as it was before."""
+    write(part, octets)
+    part.rename(path)
+    sync(path.parent)
+
+
+def write_new(where: Path, name: str, document: object) -> None:
+    """A new JSON file. Raises Failure."""
+    with disk_errors():
+        directory(where)
+        replace(where / f".{name}", where / name, to_json(document))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock between threads and processes; it ends with the process at the latest."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
