@@ -133,7 +133,8 @@ def _serve(options: argparse.Namespace) -> int:
     loaded = _settings(options)
     if not options.with_samples:
         return serve(loaded)
-    uvloop.run(_serve_with_samples(loaded, Journal(loaded.log)))
+    logging.getLogger("inbound.receive").setLevel(logging.WARNING)  # who comes and goes is not what is shown
+    uvloop.run(_serve_with_samples(loaded, Journal("text" if loaded.log == "auto" else loaded.log)))
     return WELL
 
 

@@ -87,7 +87,7 @@ class _Course:
     verdicts: Verdicts
     block: bytes
     means: Means
-    added: bytes = b""
+    added: list[tuple[bytes, tuple[str, ...]]] = field(default_factory=list)  # header fields, and in whose walks
     taken: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     refused: dict[str, Reply] = field(default_factory=dict)
@@ -110,7 +110,8 @@ class _Course:
                 continue
             if action.takes:
                 self.taken.update(recipients)
-            self.added += done.added
+            if done.added:
+                self.added.append((done.added, recipients))
             if done.reply:
                 self.refused.update(dict.fromkeys(recipients, done.reply))
             if action.ends or done.onward is Onward.STOP_RULE_SET:
@@ -152,9 +153,14 @@ class _Course:
             note("failed", reason="crashed", detail=type(error).__name__)
             raise _Deferred(step.rule.name, recipients) from error
         note("done", **done.detail)
-        if action.outward:
+        # A function's own refusal is not remembered: the retry asks it again, and has its reply to give.
+        if action.outward and done.reply in (None, action.refusal):
             self.done[key] = done.onward.value
         return done
+
+    def seen(self) -> bytes:
+        """The header fields that rules added. As in SES all later actions see them, until the walks they belong to end."""
+        return b"".join(added for added, walks in self.added if not self.ended.issuperset(walks))
 
     async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...]) -> Done:
         seconds = max(self.until - time.monotonic(), action.patience)
@@ -165,7 +171,7 @@ class _Course:
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, self.added),
+            content=stamped(self.mail, self.block, self.seen()),
             account=self.means.account,
             region=self.means.region,
         )
@@ -176,10 +182,16 @@ class _Course:
             raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error
 
     def must_have_an_end(self) -> None:
-        """What `on_failure: continue` passed over may have been all that would have kept the mail: then nothing was."""
+        """Everybody's mail was taken, or everybody's refused: one reply is true.
+
+        What `on_failure: continue` passed over may have been all that would have kept the mail. And a function may refuse
+        for some recipients only, which RCPT keeps apart as far as it can know.
+        """
         lost = tuple(who for who in self.mail.rcpt_to if who not in self.taken and who not in self.refused)
         if lost:
             raise _Deferred("", lost)
+        if 0 < len(self.refused) < len(set(self.mail.rcpt_to)):
+            raise _Deferred("", tuple(self.refused))
 
     async def put_off(self, remaining: Mapping[str, tuple[str, ...]]) -> Reply:
         """Park the message, or write down what was done and leave it with its sender."""
@@ -193,10 +205,8 @@ class _Course:
         return NOT_DONE
 
     def reply(self) -> Reply:
-        """The refusal that all recipients met, or the promise. `decide` keeps the two from standing in one message."""
-        if len(self.refused) == len(set(self.mail.rcpt_to)):
-            return next(iter(self.refused.values()))
-        return accepted(self.mail.message_id)
+        """The refusal that all recipients met, or the promise."""
+        return next(iter(self.refused.values()), accepted(self.mail.message_id))
 
 
 def _key(rule: str, position: int, action: Action, recipients: tuple[str, ...]) -> str:

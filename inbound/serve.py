@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import uvloop
 
+from inbound.actions.invoke import PATIENCE
 from inbound.app import App, clamd_of, prepare, rules_in_force
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
@@ -49,8 +50,7 @@ class _Several:
 
     def run(self) -> int:
         log.info("%d workers", self._count)
-        grace = self._settings.deadlines.deliver + SLACK
-        return Supervisor(self._count, self._work, reload=self._reload, grace=grace).run()
+        return Supervisor(self._count, self._work, reload=self._reload, grace=grace(self._settings) + SLACK).run()
 
     def _work(self, post: Post) -> int:
         """In a process of its own."""
@@ -111,9 +111,14 @@ async def _receive(
         await until_told(app, also=edge.reload_certificates, ready=ready, lifeline=lifeline)
         if lifeline < 0:
             notify("STOPPING=1")
-        await edge.stop(grace=settings.deadlines.deliver)
+        await edge.stop(grace=grace(settings))
         for one in bound:
             close(one)
+
+
+def grace(settings: Settings) -> float:
+    """Seconds that a message in flight may need to its end: all checks, all actions, and a function that is waited for."""
+    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE
 
 
 def announce(app: App, addresses: Sequence[str]) -> None:

@@ -16,11 +16,14 @@ from inbound.examine import Stages, begin, examine
 from inbound.gate import Gate
 from inbound.mail import Client, Headers, Mail, message_id
 from inbound.mime import attachments
+from inbound.offload import offload
 from inbound.record import Record, Walk
 from inbound.reply import Reply
-from inbound.rules import RuleSet, decide, outlook
+from inbound.rules import Decision, RuleSet, decide, outlook
 from inbound.trace import header_block
-from inbound.verdicts import BlockVerdict
+from inbound.verdicts import BlockVerdict, Verdicts
+
+BIG = 256 * 1024  # octets: finding the attachments of a larger message would hold up the others
 
 TAKEN = Reply(250, "2.1.5", "Recipient ok")
 NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here")  # SES: "mailbox unavailable", RFC 3463 5.1.1
@@ -100,7 +103,7 @@ class Transaction:
         mail = self._mail(raw, rcpt_to, message_id(sight.secret, self._mail_from, rcpt_to, raw))
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
-        decision = decide(self._ruleset, mail, verdicts, parts=attachments)
+        decision = await _decided(self._ruleset, mail, verdicts)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
         self._note(
@@ -172,6 +175,13 @@ class Party:
         return None
 
 
+async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts) -> Decision:
+    """What the rules say. They may look at attachments: with a big message that is work for a thread."""
+    if len(mail.raw) > BIG:
+        return await offload(decide, ruleset, mail, verdicts, parts=attachments)
+    return decide(ruleset, mail, verdicts, parts=attachments)
+
+
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """The same path without side effects: what is found, which rules are met, what would run and be answered.
 
@@ -185,7 +195,7 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     if admitted:
         mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
     verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
-    decision = decide(ruleset, mail, verdicts, parts=attachments)
+    decision = await _decided(ruleset, mail, verdicts)
     decided = {walk.recipient: walk for walk in decision.walks}
     walks = tuple(
         Walk(recipient=who, traces=(), actions=(), reply=refusal) if refusal else decided[who]

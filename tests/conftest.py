@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import RunningClamd, clamd
+
+settings.register_profile("inbound", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("inbound")
 
 
 @pytest.fixture(scope="session")

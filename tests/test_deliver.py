@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -138,12 +138,40 @@ def test_everything_done_is_250_with_the_id(world: World) -> None:
     assert [(ran.rule, ran.action, ran.outcome) for ran in delivery.ran] == [("one", "act", "done")]
 
 
-def test_a_header_that_a_rule_adds_is_seen_by_later_actions_of_every_rule(world: World) -> None:
+def test_a_header_that_a_rule_adds_is_seen_by_later_actions_of_every_rule_as_in_ses(world: World) -> None:
     world.run(
         ("one", (A,), (world.act("add", added=b"X-Queue: support\r\n", takes=False), world.act("store"))),
         ("two", (B,), (world.act("store again"),)),
     )
     assert [b"X-Queue: support\r\n" in content for *_, content in world.diary] == [False, True, True]
+
+
+def test_a_header_is_not_seen_by_others_once_the_walk_that_added_it_has_ended(world: World) -> None:
+    add = world.act("add", added=b"X-Queue: support\r\n", takes=False)
+    stop = world.act("stop", ends=True, outward=False)
+    world.run(("one", (A,), (add, world.act("store"), stop)), ("two", (B,), (world.act("store again"),)))
+    seen = {name: b"X-Queue: support\r\n" in content for name, *_, content in world.diary}
+    assert seen == {"add": False, "store": True, "stop": True, "store again": False}
+
+
+def test_a_refusal_for_some_recipients_only_is_neither_250_nor_5xx(world: World) -> None:
+    """RCPT keeps them apart; should it ever come to this, nothing is said that is not true for all."""
+    refusing = world.act("call", patience=5.0)
+    object.__setattr__(refusing, "refusal", NO)
+    delivery = world.run(("one", (A,), (refusing,)), ("two", (B,), (world.act("store"),)))
+    assert delivery.reply == NOT_DONE
+
+
+def test_a_functions_refusal_is_asked_for_again_by_the_retry(world: World) -> None:
+    class Refusing(Act):
+        async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+            return replace(await Act.perform(self, letter, cloud), reply=NO, onward=Onward.STOP_RULE_SET)
+
+    call = cast("Action", Refusing(name="call", diary=world.diary))
+    world.run(("one", (A,), (world.act("store"), call)), ("two", (B,), (world.act("tell", perform_it=_fails),)))
+    delivery = world.run(("one", (A,), (world.act("store"), call)))
+    assert delivery.reply == NO
+    assert world.names == ["store", "call", "call"]
 
 
 @pytest.mark.parametrize("failing", [_fails, _is_refused, _crashes])

@@ -1,7 +1,7 @@
 """`sns`: publish the whole message on a topic; one that does not fit is kept in a bucket and pointed to, or refused."""
 
 import base64
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -21,7 +21,7 @@ REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient")  
 
 @keys
 class Sns:
-    """Publish the message. One over 150 KB is kept in `bucket`, and the notification points to it.
+    """Publish the message. One over 150 KB is kept in `bucket`, and the notification is the one of an S3 action.
 
     Without `bucket` it is refused in SES's words, or passed over with `on_failure: continue`. `kms_key` seals what is kept.
     """
@@ -62,20 +62,19 @@ class Sns:
     @property
     def may_refuse(self) -> str:
         """Asked at RCPT: recipients that this may refuse share no transaction with others."""
-        return "" if self.bucket else TOO_LARGE
+        return "" if self.bucket or self.on_failure == "continue" else TOO_LARGE
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Publish it. Raises Failure."""
         encoding = {"utf-8": "UTF8", "base64": "BASE64"}[self.encoding]
-        action: dict[str, Any] = {"type": "SNS", "topicArn": self.topic_arn, "encoding": encoding}
+        action = {"type": "SNS", "topicArn": self.topic_arn, "encoding": encoding}
         told = ""
         if len(letter.content) <= LONGEST:
             told = notification(event(letter, action), content=self._content(letter.content))
         if not told or len(told.encode("utf-8")) > LONGEST_NOTIFICATION:
             if self.bucket is None:
                 return self._too_large(len(letter.content))
-            action |= await self._kept(letter, cloud, self.bucket)
-            told = notification(event(letter, action))
+            told = notification(event(letter, await self._kept(letter, cloud, self.bucket)))
         await cloud.publish(self.topic_arn, SUBJECT, told, role_arn=self.role_arn)
         return Done()
 
@@ -86,11 +85,17 @@ class Sns:
         )
 
     async def _kept(self, letter: Letter, cloud: Cloud, bucket: str) -> dict[str, str]:
-        """Where the message is instead, in the words of the S3 action."""
+        """Where the message is instead, told as the S3 action is: every consumer of SES knows what to do then."""
         kept = await keep(
             letter, cloud, bucket=bucket, prefix=self.prefix, kms_key=self.kms_key, role_arn=self.role_arn
         )
-        return {"bucketName": kept.bucket, "objectKeyPrefix": self.prefix, "objectKey": kept.key}
+        return {
+            "type": "S3",
+            "topicArn": self.topic_arn,
+            "bucketName": kept.bucket,
+            "objectKeyPrefix": self.prefix,
+            "objectKey": kept.key,
+        }
 
     def _too_large(self, size: int) -> Done:
         """A later try would not differ, so the sender hears it now."""

@@ -57,7 +57,7 @@ class Sqs:
     @property
     def may_refuse(self) -> str:
         """Asked at RCPT: recipients that this may refuse share no transaction with others."""
-        return "" if self.content == "none" else TOO_LARGE
+        return "" if self.content == "none" or self.on_failure == "continue" else TOO_LARGE
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Send it. Raises Failure."""

@@ -12,6 +12,7 @@
 """
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import json
@@ -27,7 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 from inbound.clients import StoredObject
-from inbound.clients.disk import directory, disk_errors, failure_of, locked, sync, sync_everything, to_json, write
+from inbound.clients.disk import directory, disk_errors, failure_of, json_of, locked, sync, sync_everything, write
 from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
 from inbound.clients.redo import Record, RedoLog, left_behind
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
@@ -36,6 +37,7 @@ from inbound.offload import aside
 log = logging.getLogger(__name__)
 
 METADATA = ".metadata.json"
+ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 SETTLE_SECONDS = 2.0  # after which files are synced and their log dropped
 LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
 LARGE = 512 * 1024  # octets of an object that is not worth writing twice
@@ -56,7 +58,7 @@ class _Put:
     outcome: bool | Failure = False
 
     def record(self) -> Record:
-        head = to_json([self.bucket, self.key, self.metadata.decode("utf-8")])
+        head = json_of([self.bucket, self.key, self.metadata.decode("utf-8")])
         return Record(when=time.time_ns(), head=head, body=self.body)
 
 
@@ -75,7 +77,7 @@ class Buckets:
     async def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
         """Store unless something is there already. Raises Failure."""
         path = self._path(bucket, key)
-        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=to_json(metadata))
+        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata))
         if len(body) > LARGE:
             return await aside(self._put_by_itself, put)
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -92,6 +94,10 @@ class Buckets:
     async def recover(self) -> None:
         """Play back what dead processes left in their logs. Raises Failure."""
         await aside(self._play_back)
+
+    async def sweep(self) -> None:
+        """Remove what writers left half-written that died long ago."""
+        await aside(self._sweep)
 
     async def close(self) -> None:
         """End what is under way and sync everything."""
@@ -195,6 +201,12 @@ class Buckets:
             if settled is not None:
                 sync_everything(self._root)
                 settled.unlink()
+
+    def _sweep(self) -> None:
+        for part in self._root.glob("*/.parts/*"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                    part.unlink()
 
     def _play_back(self) -> None:
         place = self._root / ".log"

@@ -1,4 +1,4 @@
-"""Files that are on the disk when they are said to be: what everything in `clients.local` is written with."""
+"""Files that are on the disk when we say so, for nobody else to read."""
 
 import contextlib
 import ctypes
@@ -12,15 +12,17 @@ from pathlib import Path
 from inbound.clients.reasons import DISK, NAME_REFUSED
 from inbound.errors import PermanentFailure, TemporaryFailure
 
-# An object stands where a directory must be, or the other way round; or the name is too long.
-_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
-
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def json_of(value: object, *, sort_keys: bool = False) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
 
 
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
-    """OSError as a Failure: permanent where a name cannot be, temporary for everything else."""
+    """What the operating system says comes out as one of our failures."""
     try:
         yield
     except OSError as error:
@@ -29,14 +31,12 @@ def disk_errors() -> Iterator[None]:
 
 def failure_of(error: OSError) -> PermanentFailure | TemporaryFailure:
     """What an error of the disk means for a message."""
-    if error.errno in _NO_SUCH_FILE_NAME:
-        return PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}")
-    return TemporaryFailure(DISK, f"{error.strerror}: {error.filename}")
+    text = f"{error.strerror}: {error.filename}"
+    return PermanentFailure(NAME_REFUSED, text) if error.errno in _NO_SUCH_FILE_NAME else TemporaryFailure(DISK, text)
 
 
-def to_json(value: object, *, sort_keys: bool = False) -> bytes:
-    """Compact JSON."""
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
+# An object stands where a directory must be, or the other way round; or the name is too long.
+_NO_SUCH_FILE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
 
 
 def directory(path: Path) -> None:
@@ -48,7 +48,7 @@ def directory(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a directory's names, on the disk."""
+    """Have a file, or the names in a directory, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -70,13 +70,6 @@ def sync_everything(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(handle: int, octets: bytes) -> None:
-    """Write all of it where the file stands."""
-    view = memoryview(octets)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
 def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
     """A new file, on the disk when this returns unless told otherwise; its name is not, until its directory is synced."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -88,18 +81,25 @@ def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
         os.close(handle)
 
 
+def write_whole(handle: int, octets: bytes) -> None:
+    """Write all of it where the file stands."""
+    view = memoryview(octets)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
 def replace(part: Path, path: Path, octets: bytes) -> None:
-    """A file in one step: it is there whole, or as it was before."""
+    """A file under its name in one step, on the disk when this returns; `part` is where it is written first."""
     write(part, octets)
     part.rename(path)
     sync(path.parent)
 
 
-def write_new(where: Path, name: str, document: object) -> None:
-    """A new JSON file. Raises Failure."""
+def write_new(place: Path, name: str, document: object) -> None:
+    """A document as one JSON file, on the disk when this returns. Raises Failure."""
     with disk_errors():
-        directory(where)
-        replace(where / f".{name}", where / name, to_json(document))
+        directory(place)
+        replace(place / f".{name}", place / name, json_of(document))
 
 
 @contextlib.contextmanager

@@ -8,9 +8,7 @@
 4. A notification is one JSON file under `sns/TOPIC/`, a message of a queue one under `sqs/QUEUE/`.
 """
 
-import asyncio
 import base64
-import fcntl
 import hashlib
 import json
 import logging
@@ -21,7 +19,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
@@ -29,52 +27,24 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from inbound.clients import DataKey, StoredObject
 from inbound.clients.buckets import Buckets, segment
-from inbound.clients.disk import directory, disk_errors, sync, to_json, write, write_new
+from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
+from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.reasons import (
     CONTEXT_MISMATCH,
     KEY_MISSING,
     NAME_REFUSED,
     function_failure,
 )
-from inbound.errors import Failure, PermanentFailure
+from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
 log = logging.getLogger(__name__)
 
-TRIES = 3  # of a function that is not waited for, as Lambda does
-AT_ONCE = 16  # functions that run side by side
-BETWEEN_TRIES = 60.0  # seconds before the second try, twice that before the third
 
 _QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
-_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
+_TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256})")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
 _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-
-
-class RanFunction(Protocol):
-    """What a function answered; `error` is "" unless it failed."""
-
-    @property
-    def payload(self) -> bytes:
-        """Its JSON."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """Lambda's word for how it failed."""
-        ...
-
-
-class FunctionRunner(Protocol):
-    """Runs functions here (`clients.invoke.Runner`)."""
-
-    def require(self, function: str) -> str:
-        """The bare name of a function that is there. Raises PermanentFailure."""
-        ...
-
-    async def run(self, function: str, payload: bytes) -> RanFunction:
-        """Call it and wait."""
-        ...
 
 
 class LocalCloud:
@@ -84,12 +54,13 @@ class LocalCloud:
         self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
-        self._queue = _Queue(data_dir / "lambda", runner)
+        self._queue = Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
 
     async def __aenter__(self) -> Self:
         await self._buckets.recover()
+        await self._buckets.sweep()
         await self._queue.resume()
         return self
 
@@ -168,7 +139,7 @@ class _Keys:
         ident = self._ident(key)
         material, arn = self._material(ident)
         plaintext, nonce = os.urandom(32), os.urandom(12)
-        sealed = AESGCM(material).encrypt(nonce, plaintext, to_json(context, sort_keys=True))
+        sealed = AESGCM(material).encrypt(nonce, plaintext, json_of(context, sort_keys=True))
         return DataKey(plaintext=plaintext, wrapped=uuid.UUID(ident).bytes + nonce + sealed, key_arn=arn)
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
@@ -176,7 +147,7 @@ class _Keys:
             raise PermanentFailure(CONTEXT_MISMATCH, "this data key was not wrapped here")
         material, _ = self._material(str(uuid.UUID(bytes=wrapped[:16])))
         try:
-            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], to_json(context, sort_keys=True))
+            return AESGCM(material).decrypt(wrapped[16:28], wrapped[28:], json_of(context, sort_keys=True))
         except InvalidTag as error:
             raise PermanentFailure(CONTEXT_MISMATCH) from error
 
@@ -198,7 +169,7 @@ class _Keys:
         arn = f"arn:aws:kms:{self._region}:{self._account}:key/{ident}"
         directory(alias.parent)
         key, new = self._root / f"{ident}.json", alias.with_name(f".{ident}")
-        write(key, to_json({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
+        write(key, json_of({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
         sync(self._root)
         write(new, ident.encode("ascii"))
         try:
@@ -220,73 +191,3 @@ class _Keys:
             except FileNotFoundError as error:
                 raise PermanentFailure(KEY_MISSING, f"{self._root}/{ident}.json") from error
         return base64.b64decode(key["material"]), key["arn"]
-
-
-class _Queue:
-    """Calls of functions that nobody waits for: a file each, run by this process, kept until they worked."""
-
-    def __init__(self, root: Path, runner: FunctionRunner) -> None:
-        self._waiting, self._failed = root / "queue", root / "failed"
-        self._runner = runner
-        self._running: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(AT_ONCE)
-
-    async def add(self, function: str, payload: bytes) -> None:
-        name = f"{time.time_ns()}-{uuid.uuid4()}.json"
-        call = {"function": function, "payload": payload.decode("utf-8")}
-        await offload(write_new, self._waiting, name, call)
-        self._start(self._waiting / name)
-
-    async def resume(self) -> None:
-        """Run what an earlier process left."""
-        for path in await offload(lambda: sorted(self._waiting.glob("[0-9]*.json"))):
-            self._start(path)
-
-    async def close(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _start(self, path: Path) -> None:
-        task = asyncio.create_task(self._work(path))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _work(self, path: Path) -> None:
-        try:
-            for tried in range(1, TRIES + 1):
-                if await self._try(path):
-                    return
-                if tried < TRIES:
-                    await asyncio.sleep(BETWEEN_TRIES * tried)
-            log.error("a function failed %d times, its event is kept in %s/%s", TRIES, self._failed, path.name)
-            await offload(directory, self._failed)
-            await offload(path.rename, self._failed / path.name)
-        except FileNotFoundError:  # another process did it
-            pass
-        except OSError:
-            log.exception("the queue of functions cannot be read or written")
-
-    async def _try(self, path: Path) -> bool:
-        """One try. True when it is out of our hands: it worked, or another process is at it."""
-        async with self._room:
-            with path.open("r+b") as file:  # not in a thread: cancelled, it would leave the file open
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
-                call = json.load(file)
-                if await self._worked(call["function"], call["payload"].encode()):
-                    await offload(path.unlink, missing_ok=True)
-                    return True
-        return False
-
-    async def _worked(self, function: str, payload: bytes) -> bool:
-        try:
-            answer = await self._runner.run(function, payload)
-        except Failure as failure:
-            log.warning("function %s was not run: %s", function, failure)
-            return False
-        if answer.error:
-            log.warning("function %s failed: %s", function, answer.payload[:500].decode("utf-8", "replace"))
-        return not answer.error

@@ -1,21 +1,25 @@
 """What all sessions of a server share."""
 
 import asyncio
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from inbound.receive import Door
+from inbound.receive import Door, Transaction
 from inbound.receive.census import Census
 from inbound.receive.inflow import Budget
 from inbound.receive.rates import Rates
+from inbound.receive.replies import BROKEN
 from inbound.receive.tls import Certificates
 from inbound.reply import Reply
 from inbound.settings import Limits
 
 if TYPE_CHECKING:
     from inbound.receive.wire import Wire
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +36,20 @@ class House:
     rates: Rates
     at_work: set["asyncio.Task[Reply]"] = field(default_factory=set)
     sessions: set["Wire"] = field(default_factory=set)
+
+    async def work(self, transaction: Transaction, raw: bytes, peer: str) -> Reply:
+        """The transaction's answer to a message, from a task that runs to its end even when nobody waits for it any more."""
+        work = asyncio.create_task(_answer(transaction, raw, peer))
+        del raw
+        self.at_work.add(work)
+        work.add_done_callback(self.at_work.discard)
+        await asyncio.wait((work,))
+        return BROKEN if work.cancelled() else work.result()
+
+
+async def _answer(transaction: Transaction, raw: bytes, peer: str) -> Reply:
+    try:
+        return await transaction.message(raw)
+    except Exception:
+        log.exception("%s: a message could not be worked on", peer)
+        return BROKEN

@@ -49,3 +49,14 @@ class Incoming:
         if left <= 0:
             raise SilentError
         return await self._inflow.chunk(min(left, self._idle), most)
+
+
+async def skip(inflow: Inflow, limits: Limits, octets: int) -> None:
+    """Read the octets of a chunk that nobody wants. Raises GoneError, SilentError."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limits.data_seconds
+    while octets:
+        left = deadline - clock()
+        if left <= 0:
+            raise SilentError
+        octets -= len(await inflow.chunk(min(left, limits.data_idle_seconds), octets))

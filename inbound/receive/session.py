@@ -1,8 +1,8 @@
 """One SMTP session: the commands, what they need, and what comes of them (RFC 5321 4.1).
 
 1. Every reply has an enhanced status code, but for the greeting, the answers to EHLO and HELO, and 354 (RFC 2034 4).
-2. A message that has come to its end is worked on by a task of its own. No timer runs meanwhile, and that task ends by itself
-   even when the client is gone.
+2. A message that has come to its end is worked on by a task of its own (`House.work`). No timer runs meanwhile, and that
+   task ends by itself even when the client is gone.
 3. An exception that nobody expected is logged and answered `451 4.3.0`; its text stays here.
 """
 
@@ -17,13 +17,12 @@ from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, WEB, chunk_si
 from inbound.receive.conduct import Conduct
 from inbound.receive.data import Content, too_large
 from inbound.receive.house import House
-from inbound.receive.incoming import Incoming
+from inbound.receive.incoming import Incoming, skip
 from inbound.receive.inflow import CrowdedError, GoneError, OverlongError, SilentError, StoppingError
 from inbound.receive.paths import RefusedError
 from inbound.receive.replies import (
     BAD_CHUNK,
     BAD_HELO,
-    BROKEN,
     BUSY,
     BYE,
     CANNOT_VERIFY,
@@ -234,7 +233,8 @@ class Session(Wire):
         refusal = self._chunk_refusal()
         if refusal:
             self._chunks_failed = True
-            await self._skip(octets)
+            await self._before_reading(octets)
+            await skip(self._inflow, self._limits, octets)
             if last:
                 self._forget_transaction()
             raise RefusedError(refusal)
@@ -262,15 +262,6 @@ class Session(Wire):
             return MAIL_FIRST if self._helo else HELO_FIRST
         return None if self._recipients else NO_RECIPIENTS
 
-    async def _skip(self, octets: int) -> None:
-        deadline = self.loop.time() + self._limits.data_seconds
-        await self._before_reading(octets)
-        while octets:
-            left = deadline - self.loop.time()
-            if left <= 0:
-                raise SilentError
-            octets -= len(await self._inflow.chunk(min(left, self._limits.data_idle_seconds), octets))
-
     async def _before_reading(self, octets: int) -> None:
         """A client that is waited for must have its replies."""
         if self._inflow.pending < octets:
@@ -295,20 +286,7 @@ class Session(Wire):
             log.info("%s message refused: %s", self.peer, content.flaw)
             return content.flaw
         await self.flush()
-        work = self.loop.create_task(self._work(transaction, raw))
-        del raw
-        self._house.at_work.add(work)
-        work.add_done_callback(self._house.at_work.discard)
-        await asyncio.wait((work,))
-        return BROKEN if work.cancelled() else work.result()
-
-    async def _work(self, transaction: Transaction, raw: bytes) -> Reply:
-        """Runs to its end whatever becomes of the client."""
-        try:
-            return await transaction.message(raw)
-        except Exception:
-            log.exception("%s: a message could not be worked on", self.peer)
-            return BROKEN
+        return await self._house.work(transaction, raw, self.peer)
 
     async def smtp_RSET(self, argument: str | None) -> None:  # noqa: N802
         """RFC 5321 4.1.1.5."""

@@ -62,6 +62,8 @@ class Wire(SMTP):
         self._behind_proxy = behind_proxy
         self._inflow = Inflow(loop)
         self._unsent: list[bytes] = []
+        self._lost = False
+        self._ended = False
         self._clogged = False  # more than the transport wants to hold is unsent
         self._client_ip: IPAddress | None = None
         self._client_port = 0
@@ -113,6 +115,8 @@ class Wire(SMTP):
         """Nothing is cancelled: what is half done comes to its end."""
         self._inflow.lose()
         asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self._lost = True
+        self._let_go()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """There is no timer but where octets are waited for."""
@@ -162,6 +166,14 @@ class Wire(SMTP):
                 self._house.census.unsettle(self._place)
             self._house.sessions.discard(self)
             self._writer.close()
+            self._ended = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing that holds us, when both ends are done: what TLS keeps (40 KB) is not to wait for the collector."""
+        if self._lost and self._ended:
+            nothing: Any = None
+            self._writer = self.transport = self._client_connected_cb = self._handler_coroutine = nothing
 
     async def _converse(self) -> None:
         try:

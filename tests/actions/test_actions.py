@@ -266,9 +266,8 @@ def test_a_message_over_150_kb_is_kept_and_pointed_to_where_there_is_a_bucket(
     told = published(tmp_path)[0]
     assert "content" not in told
     assert told["receipt"]["action"] == {
-        "type": "SNS",
+        "type": "S3",
         "topicArn": TOPIC,
-        "encoding": "UTF8",
         "bucketName": "mail-big",
         "objectKeyPrefix": "sns",
         "objectKey": f"sns/{ID}",
@@ -405,6 +404,7 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("lambda", {"function": "a b"}, "function", "pattern"),
         ("lambda", {"function": "f", "invocation": "Event"}, "invocation", "'event' or 'request_response'"),
         ("sns", {"topic_arn": TOPIC, "encoding": "utf-16"}, "encoding", "'utf-8' or 'base64'"),
+        ("sns", {"topic_arn": f"{TOPIC}.fifo"}, "topic_arn", "pattern"),
         ("sns", {"topic_arn": TOPIC, "prefix": "big"}, "", "which is missing"),
         ("sqs", {"queue_url": "tickets"}, "queue_url", "pattern"),
         ("sqs", {"queue_url": QUEUE, "content": "raw"}, "content", "'none', 'utf-8' or 'base64'"),

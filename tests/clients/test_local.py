@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbound.clients import StoredObject
-from inbound.clients import local as module
+from inbound.actions.s3 import open_object
+from inbound.clients import StoredObject, function_queue
 from inbound.clients.buckets import Buckets
 from inbound.clients.local import LocalCloud
 from inbound.clients.reasons import (
@@ -30,7 +30,7 @@ from inbound.clients.reasons import (
     OBJECT_MISSING,
 )
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
-from tests.actions.letters import ACCOUNT, REGION, TOPIC, local
+from tests.actions.letters import ACCOUNT, CONTENT, REGION, TOPIC, local
 
 CONTEXT = {"aws:ses:message-id": "m", "aws:ses:rule-name": "r"}
 
@@ -176,6 +176,68 @@ def test_a_disk_that_takes_nothing_is_a_temporary_failure_and_leaves_nothing_beh
     assert reason(caught) == DISK
 
 
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from inbound.errors import TemporaryFailure
+from tests.actions.letters import local
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    asyncio.run(local(Path(sys.argv[1])).put("bucket", "k", b"x" * 2_000_000, metadata={}))
+except TemporaryFailure as failure:
+    print(failure.reason)
+"""
+
+
+def test_a_disk_that_is_full_half_way_is_a_temporary_failure_and_there_is_no_object(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, timeout=50, check=False)
+    assert done.stdout.decode().strip() == DISK, done.stderr.decode()
+    assert [path.name for path in (tmp_path / "s3").rglob("*") if path.is_file()] == []
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from dataclasses import replace
+from inbound.actions.s3 import S3
+from tests.actions.letters import letter, local
+async def story():
+    cloud, action, one = local(Path(sys.argv[1])), S3(bucket="mail", kms_key="alias/k"), letter()
+    for number in range(100_000):
+        await action.perform(replace(one, mail=replace(one.mail, message_id=f"{number:040}")), cloud)
+        print(f"{number:040}", flush=True)
+asyncio.run(story())
+"""
+
+
+def test_what_was_stored_is_whole_after_the_writer_was_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout
+        told = [writer.stdout.readline().decode().strip() for _ in range(20)]
+        writer.kill()
+        told += [line.strip() for line in writer.stdout.read().decode().splitlines() if len(line) == 40]
+    cloud = local(tmp_path)
+    assert {asyncio.run(open_object(cloud, "mail", key)) for key in told} == {CONTENT}
+    visible = [path.name for path in (tmp_path / "s3/mail").iterdir() if re.fullmatch(r"\d{40}", path.name)]
+    assert {asyncio.run(open_object(cloud, "mail", key)) for key in visible} == {CONTENT}
+
+
+def test_what_dead_writers_left_half_written_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    put(local(tmp_path), "bucket", "k", b"x")
+    old, new = (tmp_path / f"s3/bucket/.parts/{name}" for name in ("old", "new"))
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+
+    async def start() -> None:
+        async with local(tmp_path):
+            pass
+
+    asyncio.run(start())
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_a_data_key_opens_with_its_context_only(tmp_path: Path) -> None:
     cloud = local(tmp_path)
     made = asyncio.run(cloud.generate_data_key("alias/support", CONTEXT))
@@ -290,7 +352,7 @@ def test_what_a_crash_left_in_the_queue_runs_at_the_next_start(tmp_path: Path) -
 def test_an_event_that_failed_three_times_is_kept_as_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(function_queue, "BETWEEN_TRIES", 0.01)
 
     async def story() -> None:
         async with local(tmp_path, {"broken": ("sh", "-c", f"echo x >> {tmp_path}/tries; exit 1")}) as cloud:

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 CONSUMERS = ("aws-lambda-powertools[parser]==3.37.0", "standardwebhooks==1.1.0")  # they live together
+READERS = ("amazon-s3-encryption-client-python==4.0.0", "django-anymail[amazon-ses]==15.2")
 CACHE = Path(__file__).parents[2] / ".cache"
 
 

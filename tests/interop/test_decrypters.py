@@ -14,7 +14,7 @@ from inbound.actions.s3 import S3, open_object
 from inbound.clients.aws import AwsCloud
 from tests.actions.letters import CONTENT, ID, letter
 from tests.aws import bucket, client, kms_key
-from tests.interop.environments import python_with
+from tests.interop.environments import READERS, python_with
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)  # the environment is made at the first run
@@ -31,7 +31,7 @@ def store(url: str, name: str, key: str, form: Literal["ses", "s3ec"], content: 
 
 
 def python(*args: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    interpreter = python_with("amazon-s3-encryption-client-python==4.0.0")
+    interpreter = python_with(*READERS)
     command = [str(interpreter), str(HERE / "s3ec.py"), *args]
     return subprocess.run(command, capture_output=True, timeout=60, check=False, **more)
 

@@ -1,8 +1,10 @@
 """STARTTLS on real sockets, with certificates by trustme."""
 
 import asyncio
+import gc
 import logging
 import ssl
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from inbound.mail import Client
 from inbound.receive.edge import Edge
 from inbound.receive.tls import Certificates
 from inbound.settings import Certificate, Limits, Listener, Tls
-from tests.receive.talk import DONE, HOSTNAME, FakeDoor, run, served, talking, until
+from tests.receive.talk import DONE, HOSTNAME, FakeDoor, Talk, run, served, talking, until
 
 READY = "220 2.0.0 begin TLS"
 
@@ -341,3 +343,27 @@ def test_every_certificate_that_cannot_be_used_is_told_at_once(tls: Tls, tmp_pat
     with pytest.raises(ConfigurationError) as caught:
         Certificates(Tls(certificate=tls.certificate, key=tls.key, more=pairs))
     assert [problem.file for problem in caught.value.problems] == [str(path) for path in missing]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["in clear", "TLS"])
+def test_a_session_that_is_over_is_freed_without_the_garbage_collector(
+    secure: bool, tls: Tls, trusting: ssl.SSLContext
+) -> None:
+    async def play() -> bool:
+        async with served(FakeDoor(), tls=tls) as server:
+            talk = await Talk.to(server)
+            await talk.line()
+            if secure:
+                await talk.say("STARTTLS")
+                await talk.start_tls(trusting)
+            await talk.say("NOOP")
+            session = weakref.ref(next(iter(server.edge._house.sessions)))
+            gc.disable()
+            await talk.close()
+            await until(lambda: session() is None)
+            return session() is None
+
+    try:
+        assert run(play())
+    finally:
+        gc.enable()
