@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def write_new(place: Path, name: str, document: object) -> None:
     """A document as one JSON file, on the disk when this returns. Raises Failure."""
     with disk_errors():
         directory(place)
-        replace(place / f".{name}", place / name, json_of(document))
+        replace(place / f".{uuid.uuid4()}", place / name, json_of(document))
 
 
 @contextlib.contextmanager

@@ -149,8 +149,13 @@ async def parse(published: Published) -> Policy | None:
     if record is None:
         return None
     if not _parser.cache_info().currsize:
-        await offload(_parser)
+        await load_parser()
     return _policy(record)
+
+
+async def load_parser() -> None:
+    """Import checkdmarc now, off the loop, so that the first message with a record need not wait for it."""
+    await offload(_parser)
 
 
 @lru_cache(1024)  # most domains publish one of a handful of records, once what does not count is taken out
