@@ -48,7 +48,7 @@ class _Several:
         self._journal = Journal(settings.log, shared=True)
         self._rules = rules_in_force(settings)
         prepare(settings)
-        dmarc.load_parser()  # once, for all workers
+        dmarc.preload()  # once, for all workers
 
     def run(self) -> int:
         log.info("%d workers", self._count)

@@ -171,8 +171,8 @@ def _policy(record: str) -> Policy:
     )
 
 
-def load_parser() -> None:
-    """Import checkdmarc now, not when the first record is met."""
+def preload() -> None:
+    """Import checkdmarc in a process that others will be forked from."""
     _parser()
 
 
