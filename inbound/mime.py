@@ -12,6 +12,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 from inbound import magic
 from inbound.decoding import decode, transferred
@@ -78,7 +79,17 @@ class Parts:
 
 
 def parts(mail: Mail) -> Parts:
-    """The parts of a message. Linear in its size; never raises."""
+    """The parts of a message. Linear in its size; never raises. Taken apart once, as long as the message is there."""
+    known = _known.get(mail)
+    if known is None:
+        known = _known[mail] = _taken_apart(mail)
+    return known
+
+
+_known: "WeakKeyDictionary[Mail, Parts]" = WeakKeyDictionary()
+
+
+def _taken_apart(mail: Mail) -> Parts:
     count = _Count()
     written = {name: [one.raw.partition(b":")[2] for one in mail.headers.all(name)] for name in _READ}
     _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)

@@ -18,6 +18,7 @@ from inbound.rules import RuleSet
 from inbound.samples import shipped
 from inbound.settings import Settings
 from inbound.sockets import become, bind, close, handed_over
+from inbound.stages import dmarc
 from inbound.workers import UNABLE, WELL, Post, Supervisor, notify
 
 log = logging.getLogger("inbound")
@@ -47,6 +48,7 @@ class _Several:
         self._journal = Journal(settings.log, shared=True)
         self._rules = rules_in_force(settings)
         prepare(settings)
+        dmarc.preload()  # once, for all workers
 
     def run(self) -> int:
         log.info("%d workers", self._count)
