@@ -1,0 +1,170 @@
+"""Nothing is lost and nothing grows: connections by the thousand, and (`make soak`) mixed load for half an hour.
+
+INBOUND_SOAK_SECONDS is how long the mixed load runs; without it, long enough to see that every kind of client does its part.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inbound.smtp_client import SmtpClient
+from tests.harness import mail
+from tests.test_workers import Served, served
+
+SECONDS = float(os.environ.get("INBOUND_SOAK_SECONDS", "4"))
+LONG = SECONDS > 60
+CONNECTIONS = 100_000 if LONG else 5_000
+IDLE = 500 if LONG else 50
+LARGE = 40_000_000 if LONG else 4_000_000  # octets
+GROWTH = 64 * 1024 * 1024  # octets that a worker may have more at the end than after its first minute: fragmentation
+LIMITS = "limits: {connections: 4000, connections_per_ip: 4000, messages_per_minute: 1000000, tarpit_seconds: 0}\n"
+
+
+def _handles(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _until_handles(pids: list[int], most: list[int]) -> None:
+    async with asyncio.timeout(30):
+        while any(_handles(pid) > allowed for pid, allowed in zip(pids, most, strict=True)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def _raw(server: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    await reader.readline()
+    return reader, writer
+
+
+@pytest.mark.timeout(60 if not LONG else 3600)
+def test_thousands_of_connections_leave_no_file_open(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(tmp_path, settings=LIMITS) as server:
+            workers = server.workers
+            await asyncio.gather(*(server.send(number) for number in range(20)))
+            before = [_handles(pid) + 3 for pid in workers]  # a log file, a lock
+            numbers = iter(range(CONNECTIONS))
+
+            async def come_and_go() -> None:
+                for number in numbers:
+                    reader, writer = await _raw(server)
+                    if number % 3 == 0:  # goes without a word
+                        writer.transport.abort()
+                        continue
+                    writer.write(b"QUIT\r\n")
+                    assert (await reader.read()).startswith(b"221 ")
+                    writer.close()
+
+            await asyncio.gather(*(come_and_go() for _ in range(40)))
+            await _until_handles(workers, before)
+            assert server.workers == workers
+            assert (await server.send(99)).code == 250
+
+    asyncio.run(story())
+
+
+@pytest.mark.timeout(60 if not LONG else SECONDS + 600)
+def test_mixed_load_leaves_memory_flat_and_every_promise_kept(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(tmp_path, settings=LIMITS) as server:
+            load = _Load(server)
+            workers, started = server.workers, time.monotonic()
+            idle = [await _raw(server) for _ in range(IDLE)]
+            marks: dict[int, int] = {}
+            async with asyncio.TaskGroup() as group:
+                for client in load.clients():
+                    group.create_task(load.go_on(client, until=started + SECONDS))
+                await asyncio.sleep(min(60.0, SECONDS / 2))
+                marks = {pid: _resident(pid) for pid in workers}
+            for _, writer in idle:
+                writer.close()
+            assert server.workers == workers
+            assert set(load.did) == {client.__name__ for client in load.clients()}
+            assert load.promised <= server.stored
+            grown = {pid: _resident(pid) - mark for pid, mark in marks.items()}
+            assert max(grown.values()) < GROWTH, grown
+            print(f"\n{dict(load.did)}; grown by {[round(value / 1e6, 1) for value in grown.values()]} MB")  # noqa: T201
+
+    asyncio.run(story())
+
+
+class _Load:
+    """Clients of every kind. `did` counts what each got through, `promised` are the ids that were answered 250."""
+
+    def __init__(self, server: Served) -> None:
+        self.server = server
+        self.did: Counter[str] = Counter()
+        self.promised: set[str] = set()
+        self._numbers = itertools.count()
+
+    def clients(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        """Who comes, and how many of each."""
+        for client, count in ((self.good, 6), (self.bad, 2), (self.slow, 4), (self.broken, 2), (self.large, 1)):
+            yield from itertools.repeat(client, count)
+
+    async def go_on(self, client: Callable[[], Awaitable[None]], *, until: float) -> None:
+        """Come again and again."""
+        while time.monotonic() < until or not self.did[client.__name__]:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await client()
+                self.did[client.__name__] += 1
+
+    async def good(self) -> None:
+        """An ordinary message."""
+        await self._send(mail(f"number {next(self._numbers)}\r\n" * random.randint(1, 500)))
+
+    async def large(self) -> None:
+        """As large as it may be."""
+        line = f"{next(self._numbers):070}\r\n"
+        await self._send(mail(line * (LARGE // len(line))))
+
+    async def bad(self) -> None:
+        """Commands that are none, and content that is refused."""
+        reader, writer = await _raw(self.server)
+        writer.write(
+            b"EHLO x\r\nFOO\r\nMAIL FROM:<\r\nRCPT TO:<a@b>\r\nDATA\r\n" + random.randbytes(200) + b"\r\nQUIT\r\n"
+        )
+        await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+
+    async def slow(self) -> None:
+        """Octet by octet, and gone before the end."""
+        reader, writer = await _raw(self.server)
+        for octet in b"EHLO slow.example\r\nMAIL FROM:<a@slow.example>\r\n":
+            writer.write(bytes([octet]))
+            await asyncio.sleep(0.005)
+        await reader.readline()
+        writer.close()
+
+    async def broken(self) -> None:
+        """In the middle of a message the connection is reset."""
+        reader, writer = await _raw(self.server)
+        writer.write(b"HELO x.example\r\nMAIL FROM:<pat@sender.example>\r\nRCPT TO:<support@example.com>\r\nDATA\r\n")
+        for _ in range(4):
+            await reader.readline()
+        writer.write(b"Subject: never ended\r\n" + b"x" * 50_000)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # RST, not FIN
+        writer.transport.abort()
+
+    async def _send(self, raw: bytes) -> None:
+        async with SmtpClient("127.0.0.1", self.server.port) as client:
+            answers = await client.send(
+                raw, helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=("support@example.com",)
+            )
+        answer = answers.get("")
+        if answer is not None and answer.code == 250:
+            self.promised.add(answer.lines[0].split()[-1])
