@@ -15,7 +15,7 @@ test: $(VENV)/.dev debian  ## everything, on real parts
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.dev debian  ## half an hour of mixed load, 100,000 connections: nothing is lost and nothing grows
-	INBOUND_SOAK_SECONDS=1800 $(BIN)/python -m pytest -s tests/test_soak.py
+	SOAK_SECONDS=1800 $(BIN)/python -m pytest -s tests/test_soak.py
 
 check: $(VENV)/.dev  ## style, types, import directions, and that the documents are true
 	$(BIN)/ruff check .

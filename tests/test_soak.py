@@ -1,6 +1,6 @@
 """Nothing is lost and nothing grows: connections by the thousand, and (`make soak`) mixed load for half an hour.
 
-INBOUND_SOAK_SECONDS is how long the mixed load runs; without it, long enough to see that every kind of client does its part.
+SOAK_SECONDS is how long the mixed load runs; without it, long enough to see that every kind of client does its part.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from inbound.smtp_client import SmtpClient
 from tests.harness import mail
 from tests.test_workers import Served, served
 
-SECONDS = float(os.environ.get("INBOUND_SOAK_SECONDS", "4"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "4"))
 LONG = SECONDS > 60
 CONNECTIONS = 100_000 if LONG else 5_000
 IDLE = 500 if LONG else 50
