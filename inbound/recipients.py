@@ -9,6 +9,7 @@ Local parts fold case; domains are lower-case A-labels. An address meets a patte
 so a look-up in a set of patterns is one for each form, whatever the size of the set.
 """
 
+import functools
 from pathlib import Path
 
 from inbound.addresses import a_labels
@@ -48,6 +49,7 @@ def pattern(text: str) -> str:
     return f"{_folded(local)}@{name}"
 
 
+@functools.lru_cache(1024)  # asked several times of each recipient; addresses are as short as a command line
 def forms(address: str) -> tuple[str, ...]:
     """Every pattern in normal form that the address meets, the nearest first; none when its domain is no domain name."""
     local, at, domain = address.rpartition("@")

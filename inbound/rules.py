@@ -349,5 +349,6 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
     return after[state]
 
 
+@functools.lru_cache(maxsize=4096)
 def _node(question: str, *ways: str) -> str:
     return hashlib.blake2b(repr((question, ways)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

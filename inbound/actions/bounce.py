@@ -1,5 +1,6 @@
 """`bounce`: refuse the message in the SMTP session, with the reply that the rule names."""
 
+import functools
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
@@ -44,7 +45,7 @@ class Bounce(Usual):
     @property
     def refusal(self) -> Reply:
         """The reply. Without `status_code` it has the class of its code and no more (RFC 3463 3.1)."""
-        return Reply(self.smtp_reply_code, self.status_code or f"{self.smtp_reply_code // 100}.0.0", self.message)
+        return _reply(self.smtp_reply_code, self.status_code or f"{self.smtp_reply_code // 100}.0.0", self.message)
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Say so on the topic and answer. Raises Failure."""
@@ -62,3 +63,8 @@ class Bounce(Usual):
             reply=self.refusal,
             detail={"reply": str(self.refusal)},
         )
+
+
+@functools.lru_cache(256)  # asked about for every recipient of every message
+def _reply(code: int, enhanced: str, text: str) -> Reply:
+    return Reply(code, enhanced, text)

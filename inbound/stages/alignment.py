@@ -80,16 +80,16 @@ class Walk:
 
 def author_of(mail: Mail) -> Author:
     """The author domain (RFC 9989 4.3.1). Several From fields, several domains or what cannot be read leave none."""
-    fields = mail.headers.all("from")
+    return _author_of(mail.raw[: mail.headers.size], mail.headers.all("from"))
+
+
+@functools.lru_cache(32)  # DKIM, DMARC and ARC ask of the same message
+def _author_of(header: bytes, fields: tuple[HeaderField, ...]) -> Author:
     if not fields:
         return Author(domain="", reason="no From field")
-    if len(fields) > 1 or _seen_as_from(mail.raw[: mail.headers.size]) > 1:
+    if len(fields) > 1 or _seen_as_from(header) > 1:
         return Author(domain="", reason="several From fields")
-    return _author_in(fields[0])
-
-
-@functools.lru_cache(256)  # DKIM and DMARC ask of the same message
-def _author_in(field: HeaderField) -> Author:
+    field = fields[0]
     mailboxes = parse_mailboxes(field.value)
     if not mailboxes:
         return Author(domain="", reason="no author in From")
