@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
 from inbound.actions.kinds import ACTIONS
+from inbound.addresses import a_labels
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
@@ -26,6 +27,10 @@ from inbound.mail import Client, Mail
 from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
 from inbound.record import Record
+from inbound.reports.collect import Collector
+from inbound.reports.store import FILE as REPORTS
+from inbound.reports.store import Store
+from inbound.reports.write import Issue, Period, Reporter, issued
 from inbound.rules import RuleSet
 from inbound.samples import shipped
 from inbound.settings import Settings
@@ -90,7 +95,7 @@ class Judge:
         epoch; only the stages named in `only` look at a message.
         """
         self.settings = settings
-        self.resolver = _resolver(settings)
+        self.resolver = resolver_of(settings)
         self.ruleset = rules or rules_in_force(settings)
         self.sight = Sight(
             gate=Gate(settings.block_list, settings.domains, self.resolver),
@@ -120,6 +125,7 @@ class App(Judge):
         """Raises ConfigurationError as `Judge` does."""
         super().__init__(settings, rules=rules, now=now)
         self._note = note
+        self._collector = Collector(_reports(settings), now=now) if settings.reports.collect else None
         self._cloud = cloud_of(settings)
         self._ledger = _ledger(settings)
         self._path = Path(
@@ -139,17 +145,26 @@ class App(Judge):
     async def __aenter__(self) -> Self:
         await load_parser()
         await self._cloud.__aenter__()
+        if self._collector:
+            await self._collector.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        if self._collector:
+            await self._collector.__aexit__(kind, error, at)
         await self._cloud.__aexit__(kind, error, at)
         self._ledger.close()
 
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> Transaction:
         """Begin a transaction under the rule set in force now."""
-        return Transaction(self._path, self.ruleset, client, mail_from, smtputf8=smtputf8, note=self._note)
+        return Transaction(self._path, self.ruleset, client, mail_from, smtputf8=smtputf8, note=self._noted)
+
+    def _noted(self, note: Record | Refusal) -> None:
+        if self._collector and isinstance(note, Record):
+            self._collector.note(note)
+        self._note(note)
 
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
@@ -161,6 +176,8 @@ def prepare(settings: Settings) -> None:
     try:
         _secret(settings, make=True)
         _ledger(settings).close()
+        if settings.reports.collect:
+            _reports(settings).close()
     except (OSError, sqlite3.Error) as error:
         message = f"cannot be used: {getattr(error, 'strerror', None) or error}"
         raise ConfigurationError([Problem(file=str(settings.data_dir), line=0, column=0, message=message)]) from error
@@ -243,7 +260,8 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
     return replace(stages, **left_out)
 
 
-def _resolver(settings: Settings) -> Dns:
+def resolver_of(settings: Settings) -> Dns:
+    """The resolver of the settings. Raises ConfigurationError."""
     try:
         return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
     except ValueError as error:
@@ -253,6 +271,42 @@ def _resolver(settings: Settings) -> Dns:
 
 def _ledger(settings: Settings) -> SqliteLedger:
     return SqliteLedger(settings.data_dir / "ledger.sqlite")
+
+
+def collected(settings: Settings) -> Store:
+    """What the receiver has collected for reports. Raises ConfigurationError when there is nothing, or it cannot be read."""
+    file = settings.data_dir / REPORTS
+    message = "nothing was collected yet; `reports: {collect: yes}` in the settings begins it"
+    if file.is_file():
+        try:
+            return _reports(settings)
+        except (OSError, sqlite3.Error) as error:
+            message = f"cannot be used: {error}"
+    raise ConfigurationError([Problem(file=str(file), line=0, column=0, message=message)])
+
+
+async def write_reports(settings: Settings, directory: FilePath, period: Period) -> list[Issue]:
+    """Write the report of each domain that asks for one. Raises ConfigurationError."""
+    ours = settings.reports
+    reporter = Reporter(
+        receiver=a_labels(settings.hostname) or "localhost",
+        org_name=ours.org_name or settings.hostname,
+        email=ours.email or f"postmaster@{settings.domains[0].lstrip('.') if settings.domains else settings.hostname}",
+        extra_contact_info=ours.extra_contact_info,
+    )
+    resolver = resolver_of(settings)
+    with contextlib.closing(collected(settings)) as store:
+        try:
+            return [issue async for issue in issued(store, reporter, period, directory, resolver)]
+        except OSError as error:
+            message = f"cannot be written to: {error.strerror or error}"
+            raise ConfigurationError([Problem(file=str(directory), line=0, column=0, message=message)]) from error
+        finally:
+            await resolver.close()
+
+
+def _reports(settings: Settings) -> Store:
+    return Store(settings.data_dir / REPORTS, keep_days=settings.reports.keep_days)
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""The command line: `inbound serve | check | rules check | rules test | get | demo`.
+"""The command line: `inbound serve | check | rules check | rules test | get | reports show | write | read | demo`.
 
 Exit codes: 0 it went well, 1 it found what it looks for (a refusal, a failing test, a mistake in a file), 2 it could not
 be done as asked.
@@ -15,8 +15,8 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ import uvloop
 
 from inbound import __version__, ruletest, settings
 from inbound.actions.s3 import open_object
-from inbound.app import STAGES, Judge, clamd_of, cloud_of, rules_of, warnings_of
+from inbound.app import STAGES, Judge, clamd_of, cloud_of, collected, rules_of, warnings_of, write_reports
 from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
 from inbound.demo import Demo, Outcome, differences, without_scanner
 from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.journal import Journal, printable
 from inbound.record import Record
+from inbound.reports import DAY
+from inbound.reports.read import ReportError, read
+from inbound.reports.tables import day_of, issues, received, summaries
+from inbound.reports.write import Period
 from inbound.samples import Sample, sample_of
 from inbound.serve import announce, serve, until_told
 from inbound.settings import Settings
@@ -119,6 +123,25 @@ def _parser() -> argparse.ArgumentParser:
     get = command("get", _get, "Fetch a stored object, and decrypt it when it is sealed.")
     get.add_argument("object", help="s3://BUCKET/KEY")
     get.add_argument("--output", "-o", type=Path, help="a file, which must not exist; standard output otherwise")
+
+    reports = commands.add_parser("reports", help="DMARC aggregate reports (RFC 9990).").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    show = command("show", _reports_show, "Say what is collected, for each day and domain.", reports)
+    write = command(
+        "write", _reports_write, "Write a report for each domain that asks for one; without days, yesterday's.", reports
+    )
+    write.add_argument("dir", type=Path, help="where the files go")
+    for sub in (show, write):
+        sub.add_argument("--since", type=_day, metavar="DAY", help="the first day (UTC), as 2026-11-24")
+        sub.add_argument("--until", type=_day, metavar="DAY", help="the last day, itself included")
+    write.add_argument("--resolver", metavar="IP:PORT", help="the DNS resolver to ask who may have a report")
+    reading = command("read", _reports_read, "Show reports that were received.", reports)
+    reading.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help=".xml, .xml.gz, .zip or a message with one"
+    )
+    for sub in (show, write, reading):
+        sub.add_argument("--json", action="store_true", help="print one JSON document a line")
 
     command("demo", _demo, "Send every sample through a receiver by SMTP and print what became of it.")
     return parser
@@ -322,6 +345,53 @@ def _get(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     return WELL
+
+
+def _day(text: str) -> int:
+    try:
+        return day_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-11-24") from error
+
+
+def _shown(documents: Iterable[Any], lines: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        for document in documents:
+            print(json.dumps(asdict(document), ensure_ascii=False, separators=(",", ":")))
+    else:
+        print(printable("\n".join(lines)))
+
+
+def _reports_show(options: argparse.Namespace) -> int:
+    with contextlib.closing(collected(_settings(options))) as store:
+        found = list(store.summaries(options.since or 0, options.until or day_of("9999-12-31")))
+    _shown(found, summaries(found), as_json=options.json)
+    return WELL
+
+
+def _reports_write(options: argparse.Namespace) -> int:
+    yesterday = int(time.time() // DAY) - 1
+    since = options.until if options.since is None else options.since
+    period = Period(
+        since=yesterday if since is None else since,
+        until=max(yesterday, since or 0) if options.until is None else options.until,
+    )
+    written = uvloop.run(write_reports(_settings(options, resolver=options.resolver), options.dir, period))
+    _shown(written, issues(written), as_json=options.json)
+    return WELL
+
+
+def _reports_read(options: argparse.Namespace) -> int:
+    code = WELL
+    for path in options.files:
+        try:
+            report = read(path)
+        except ReportError as error:
+            print(f"inbound: {path}: {error}", file=sys.stderr)
+            code = UNABLE
+        else:
+            _shown((report,), received(report), as_json=options.json)
+    return code
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -113,6 +113,17 @@ class Spam:
 
 
 @keys
+class Reports:
+    """DMARC aggregate reports (RFC 9990) about the domains that others write from: collected, never sent by themselves."""
+
+    collect: bool = False  # count each judged message in `data_dir`
+    org_name: str = ""  # who reports; the hostname when empty
+    email: str = ""  # whom to ask about a report; postmaster at the first of `domains` when empty
+    extra_contact_info: str = ""  # such as the address of a page
+    keep_days: Count = 30  # then a day is forgotten
+
+
+@keys
 class Limits:
     """Caps on what comes from outside. Each has its precedent beside it."""
 
@@ -191,6 +202,7 @@ class Settings:
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
     block_list: BlockList = BlockList()  # see below
     spam: Spam = Spam()  # see below
+    reports: Reports = Reports()  # see below
     limits: Limits = Limits()  # see below
     deadlines: Deadlines = Deadlines()  # see below
     log: Literal["auto", "text", "json"] = "auto"  # text for a person; auto is text on a terminal

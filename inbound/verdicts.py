@@ -64,7 +64,10 @@ class DkimVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DmarcVerdict:
-    """RFC 9989. `policy` is published for this author (p, sp or np), `applied_policy` what is left after t=y."""
+    """RFC 9989. `policy` is published for this author (p, sp or np), `applied_policy` what is left after t=y.
+
+    `record` is the text of the record that applies, as it was found at `record_domain`.
+    """
 
     status: Status
     result: DmarcResult
@@ -75,6 +78,7 @@ class DmarcVerdict:
     applied_policy: Literal["", "none", "quarantine", "reject"] = ""
     aligned: tuple[Literal["spf", "dkim"], ...] = ()
     reason: str = ""
+    record: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,6 +126,11 @@ def tags_of(record: str) -> list[tuple[str, str]]:
     return [(name.strip(" \t").lower(), value.strip(" \t")) for name, equals, value in pairs if equals]
 
 
+def is_record(text: str) -> bool:
+    """It is a DMARC record, whatever else stands in it."""
+    return _VERSION.match(text) is not None
+
+
 async def walk(start: str, resolver: Resolver) -> Walk:
     """Walk from a name up."""
     found: list[Published] = []
@@ -134,7 +139,7 @@ async def walk(start: str, resolver: Resolver) -> Walk:
             answer = await resolver.query(f"_dmarc.{domain}", "TXT")
         except TemporaryFailure as failure:
             return Walk(start=start, found=tuple(found), trouble=failure)
-        records = [record for record in answer.records if _VERSION.match(record)]
+        records = [record for record in answer.records if is_record(record)]
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue
         psd = dict(reversed(tags_of(records[0]))).get("psd", "u").lower()

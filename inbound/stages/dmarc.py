@@ -88,6 +88,7 @@ class Dmarc:
             applied_policy=_POLICIES[max(_POLICIES.index(word) - policy.testing, 0)],
             aligned=passing,
             reason="" if passing else "no aligned pass of SPF or DKIM",
+            record=published.text,
         )
 
     async def _word(self, policy: Policy, published: Published, author: str) -> PolicyWord:
