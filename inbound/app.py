@@ -22,6 +22,7 @@ from inbound.deliver import Means
 from inbound.errors import ConfigurationError, Problem
 from inbound.examine import Stages
 from inbound.gate import Gate
+from inbound.greylist import Greylist
 from inbound.mail import Client, Mail
 from inbound.parking import NoParking, SqliteLedger
 from inbound.record import Record
@@ -121,6 +122,7 @@ class App(Judge):
         self._note = note
         self._cloud = cloud_of(settings)
         self._ledger = _ledger(settings)
+        self._greylist = _greylist(settings, now)
         self._path = Path(
             sight=self.sight,
             means=Means(
@@ -133,6 +135,7 @@ class App(Judge):
             ),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
+            greylist=self._greylist,
         )
 
     async def __aenter__(self) -> Self:
@@ -144,6 +147,8 @@ class App(Judge):
     ) -> None:
         await self._cloud.__aexit__(kind, error, at)
         self._ledger.close()
+        if self._greylist is not None:
+            self._greylist.close()
 
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> Transaction:
         """Begin a transaction under the rule set in force now."""
@@ -159,6 +164,9 @@ def prepare(settings: Settings) -> None:
     try:
         _secret(settings, make=True)
         _ledger(settings).close()
+        greylist = _greylist(settings, time.time)
+        if greylist is not None:
+            greylist.close()
     except (OSError, sqlite3.Error) as error:
         message = f"cannot be used: {getattr(error, 'strerror', None) or error}"
         raise ConfigurationError([Problem(file=str(settings.data_dir), line=0, column=0, message=message)]) from error
@@ -240,6 +248,12 @@ def _resolver(settings: Settings) -> Dns:
 
 def _ledger(settings: Settings) -> SqliteLedger:
     return SqliteLedger(settings.data_dir / "ledger.sqlite")
+
+
+def _greylist(settings: Settings, now: Callable[[], float]) -> Greylist | None:
+    if not settings.greylist.enabled:
+        return None
+    return Greylist(settings.greylist, settings.data_dir / "greylist.sqlite", now=now)
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:
