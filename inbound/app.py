@@ -25,6 +25,7 @@ from inbound.gate import Gate
 from inbound.greylist import Greylist
 from inbound.mail import Client, Mail
 from inbound.parking import NoParking, SqliteLedger
+from inbound.receive import Rebuff
 from inbound.record import Record
 from inbound.rules import RuleSet
 from inbound.samples import shipped
@@ -113,7 +114,7 @@ class App(Judge):
         self,
         settings: Settings,
         *,
-        note: Callable[[Record | Refusal], None],
+        note: Callable[[Record | Refusal | Rebuff], None],
         rules: RuleSet | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -153,6 +154,10 @@ class App(Judge):
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> Transaction:
         """Begin a transaction under the rule set in force now."""
         return Transaction(self._path, self.ruleset, client, mail_from, smtputf8=smtputf8, note=self._note)
+
+    def rebuffed(self, rebuff: Rebuff) -> None:
+        """Note what the edge has refused by itself."""
+        self._note(rebuff)
 
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""

@@ -77,7 +77,8 @@ class Greylist:
 
 def come_again(seconds: float) -> Reply:
     """What a first contact is told."""
-    return Reply(451, "4.7.1", f"Greylisted: we do not know you yet, please try again in {math.ceil(seconds)} seconds")
+    text = f"Greylisted: we do not know you yet, please try again in {math.ceil(seconds)} seconds"
+    return Reply(451, "4.7.1", text, "greylisted")
 
 
 def _network(ip: IPAddress) -> str:

@@ -27,9 +27,12 @@ from inbound.verdicts import BlockVerdict, Verdicts
 BIG = 256 * 1024  # octets: finding the attachments of a larger message would hold up the others
 
 TAKEN = Reply(250, "2.1.5", "Recipient ok")
-NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here")  # SES: "mailbox unavailable", RFC 3463 5.1.1
-NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 4
-NEEDS_ITS_OWN_TRANSACTION = Reply(452, "4.5.3", "This recipient may need another answer, send it separately")
+# SES: "mailbox unavailable"; RFC 3463 5.1.1
+NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here", "no such recipient")
+NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first", "TLS required")  # RFC 3207 4
+NEEDS_ITS_OWN_TRANSACTION = Reply(
+    452, "4.5.3", "This recipient may need another answer, send it separately", "recipients need different answers"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

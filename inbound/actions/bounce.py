@@ -9,6 +9,8 @@ from inbound.actions.notice import TopicArn, announce
 from inbound.reply import Reply, ReplyError
 from inbound.schema import keys
 
+REFUSED = "refused by a rule"
+
 
 @keys
 class Bounce:
@@ -49,7 +51,9 @@ class Bounce:
     @property
     def refusal(self) -> Reply:
         """The reply. Without `status_code` it has the class of its code and no more (RFC 3463 3.1)."""
-        return Reply(self.smtp_reply_code, self.status_code or f"{self.smtp_reply_code // 100}.0.0", self.message)
+        return Reply(
+            self.smtp_reply_code, self.status_code or f"{self.smtp_reply_code // 100}.0.0", self.message, REFUSED
+        )
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Say so on the topic and answer. Raises Failure."""
