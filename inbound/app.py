@@ -19,11 +19,12 @@ from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
 from inbound.clients.local import LocalCloud
 from inbound.deliver import Means
-from inbound.errors import ConfigurationError, Problem
+from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.examine import Stages
 from inbound.gate import Gate
 from inbound.greylist import Greylist
 from inbound.mail import Client, Mail
+from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
 from inbound.receive import Rebuff
 from inbound.record import Record
@@ -33,7 +34,7 @@ from inbound.settings import Settings
 from inbound.stages import Resolver
 from inbound.stages.arc import Arc
 from inbound.stages.dkim import Dkim
-from inbound.stages.dmarc import Dmarc
+from inbound.stages.dmarc import Dmarc, load_parser
 from inbound.stages.iprev import Iprev
 from inbound.stages.spam import Spam
 from inbound.stages.spf import Spf
@@ -140,6 +141,7 @@ class App(Judge):
         )
 
     async def __aenter__(self) -> Self:
+        await load_parser()
         await self._cloud.__aenter__()
         return self
 
@@ -209,6 +211,17 @@ def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
 def clamd_of(settings: Settings) -> str:
     """Where clamd listens: as the settings say, else where Debian puts its socket if it is there, else ""."""
     return settings.clamd or (f"unix:{DEBIAN_CLAMD}" if DEBIAN_CLAMD.is_socket() else "")
+
+
+async def scanner_of(settings: Settings) -> tuple[str, str]:
+    """Where clamd listens ("" when nowhere), and its version or why it does not answer."""
+    where = clamd_of(settings)
+    if not where:
+        return "", "no clamd is set and none listens at its usual place"
+    try:
+        return where, await offload(Clamd(where).version)
+    except Failure as failure:
+        return where, f"does not answer, so mail that rules look at for viruses waits at its sender ({failure})"
 
 
 class Skipped(Generic[Verdict]):

@@ -140,7 +140,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 async def _serve_with_samples(loaded: Settings, journal: Journal) -> None:
     async with Demo(loaded, note=journal) as demo:
-        announce(demo.app, demo.addresses)
+        await announce(demo.app, demo.addresses)
         first = next(message for message in demo.samples if message.stem == "good")
         print(f"\nA first message, {first}: what was found, which rules were met, what was done\n", flush=True)
         outcome = await demo.send(first)

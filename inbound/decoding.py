@@ -41,7 +41,9 @@ def decode(octets: bytes, charset: str = "") -> str:
     name = codec(charset)
     if name and name != "ascii":
         try:
-            return octets.decode(name, "replace")
+            text = octets.decode(name, "replace")
+            # UTF-7 alone lets halves of surrogate pairs through, which no other encoding can write.
+            return text if name != "utf_7" else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         except UnicodeError:  # utf-16 and iso2022 refuse some input whatever the error handler
             pass
     try:

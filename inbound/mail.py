@@ -122,7 +122,7 @@ def _field_name(line: bytes) -> str:
 _FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 3.6.8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Mail:
     """One message as received: `raw` octets with CRLF line ends, its envelope, and the client that brought it.
 

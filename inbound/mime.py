@@ -12,6 +12,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 from inbound import magic
 from inbound.decoding import decode, transferred
@@ -78,7 +79,17 @@ class Parts:
 
 
 def parts(mail: Mail) -> Parts:
-    """The parts of a message. Linear in its size; never raises."""
+    """The parts of a message. Linear in its size; never raises. Taken apart once, as long as the message is there."""
+    known = _known.get(mail)
+    if known is None:
+        known = _known[mail] = _taken_apart(mail)
+    return known
+
+
+_known: "WeakKeyDictionary[Mail, Parts]" = WeakKeyDictionary()
+
+
+def _taken_apart(mail: Mail) -> Parts:
     count = _Count()
     written = {name: [one.raw.partition(b":")[2] for one in mail.headers.all(name)] for name in _READ}
     _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)
@@ -348,7 +359,7 @@ def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> _Head
             count.unreadable(f"a {name} field longer than {LONGEST_FIELD} octets")
     kind, of_type = field_of(written["content-type"])
     disposition, of_disposition = field_of(written["content-disposition"])
-    boundary = _first(of_type, "boundary").rstrip().encode("latin-1")
+    boundary = _first(of_type, "boundary").rstrip(b" \t")
     if len(boundary) > LONGEST_BOUNDARY:
         count.unreadable(f"a boundary longer than {LONGEST_BOUNDARY} octets")
         boundary = b""
@@ -358,7 +369,7 @@ def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> _Head
         type=kind if _is_type(kind) else default if not kind else magic.TEXT,  # RFC 2045 5.2
         boundary=boundary,
         names=tuple(dict.fromkeys(name for name in map(file_name, names) if name)),
-        charset=_first(of_type, "charset")[:64],
+        charset=_first(of_type, "charset")[:64].decode("ascii", "replace"),
         disposition=disposition,
         encoding=encoding,
     )
@@ -369,5 +380,5 @@ def _is_type(kind: str) -> bool:
     return bool(slash and main and sub) and kind.isascii() and len(kind) < 128 and "/" not in sub  # noqa: PLR2004
 
 
-def _first(of: dict[str, list[str]], name: str) -> str:
-    return of.get(name, [""])[0]
+def _first(of: dict[str, list[bytes]], name: str) -> bytes:
+    return of.get(name, [b""])[0]

@@ -1,6 +1,7 @@
 """The one door to threads, and the bridge that lets synchronous libraries wait for coroutines.
 
-1. `offload` runs work that takes a processor for long (a big body's hash) in a small pool of threads.
+1. `offload` runs work that takes a processor for long (a big body's hash) in a small pool of threads; `aside` runs what waits
+   for a disk, in a pool of its own, so that neither keeps the other waiting.
 2. `bridge` runs a synchronous function in a greenlet on the event loop's own thread. Inside it, `wait` hands an awaitable to
    the loop and comes back with its result, so a library that asks for DNS by a plain call can use our async resolver.
 """
@@ -17,6 +18,7 @@ from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-u
 THREADS = min(
     4, os.cpu_count() or 1
 )  # hashing and RSA let go of the interpreter's lock; more threads than cores gain nothing
+DISK_THREADS = 8
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -30,6 +32,16 @@ def _pool() -> ThreadPoolExecutor:
 async def offload(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:
     """Run it in a thread and wait. Cancelling the wait does not stop the thread."""
     return await asyncio.get_running_loop().run_in_executor(_pool(), partial(function, *args, **more))
+
+
+@cache
+def _disk_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="inbound-disk")
+
+
+async def aside(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:
+    """As `offload`, for what waits for a disk and hardly takes a processor."""
+    return await asyncio.get_running_loop().run_in_executor(_disk_pool(), partial(function, *args, **more))
 
 
 async def bridge(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:

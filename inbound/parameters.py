@@ -1,4 +1,7 @@
-"""A MIME header field: its value, and its parameters in whichever way they are written (RFC 2045, 2231, 2047, or neither)."""
+"""A MIME header field: its value, and its parameters in whichever way they are written (RFC 2045, 2231, 2047, or neither).
+
+Octets stay octets on the way, one character for one (latin-1), because a boundary is octets whatever they would mean.
+"""
 
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
@@ -7,39 +10,38 @@ from inbound import decoding
 
 LONGEST_FIELD = 8192  # octets of one field that are read
 _SECTIONS = 100  # of one RFC 2231 parameter
-
+_BLANKS = " \t\r\n"
 
 _CONTROLS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029])
 
 
-def file_name(value: str) -> str:
+def file_name(value: bytes) -> str:
     """A file name as a system would take it: one line, nothing at the end that Windows leaves out."""
-    return decoding.encoded_words(value).translate(_CONTROLS).strip().rstrip(". ")
+    return decoding.encoded_words(decoding.decode(value)).translate(_CONTROLS).strip().rstrip(". ")
 
 
-def field_of(values: list[bytes]) -> tuple[str, dict[str, list[str]]]:
+def field_of(values: list[bytes]) -> tuple[str, dict[str, list[bytes]]]:
     """The value before the first semicolon, lower case, and the parameters behind it, each with all it is given as."""
     if not values:
         return "", {}
     octets = b" ".join(line.strip() for line in values[0][:LONGEST_FIELD].splitlines())
-    text = decoding.decode(octets) if not octets.isascii() else octets.decode("ascii")
-    value, _, rest = text.partition(";")
-    return value.partition("(")[0].strip().lower(), _parameters(rest)
+    value, _, rest = octets.decode("latin-1").partition(";")
+    return value.partition("(")[0].strip(_BLANKS).lower(), _parameters(rest)
 
 
-def _parameters(text: str) -> dict[str, list[str]]:
+def _parameters(text: str) -> dict[str, list[bytes]]:
     """The parameters of a field: by lower-case name, RFC 2231's form first, then the plain ones in order."""
-    plain: dict[str, list[str]] = {}
+    plain: dict[str, list[bytes]] = {}
     sections: dict[str, dict[int, tuple[bool, str]]] = {}
     for name, value in _written_parameters(text):
         base, star, section = name.partition("*")
         if not star:
-            plain.setdefault(base, []).append(value)
+            plain.setdefault(base, []).append(value.encode("latin-1"))
         elif section in ("", "0", "0*"):
             sections.setdefault(base, {}).setdefault(0, (section != "0", value))
         elif section.rstrip("*").isdecimal() and len(section) < 4:  # noqa: PLR2004 - as _SECTIONS
             sections.setdefault(base, {}).setdefault(int(section.rstrip("*")), (section.endswith("*"), value))
-    joined = {base: [_joined(found)] for base, found in sections.items() if 0 in found}
+    joined = {base: [_joined(found).encode()] for base, found in sections.items() if 0 in found}
     return {base: joined.get(base, []) + plain.get(base, []) for base in (*joined, *plain)}
 
 
@@ -53,7 +55,7 @@ def _joined(found: dict[int, tuple[bool, str]]) -> str:
         extended, value = found[number]
         if extended and number == 0 and value.count("'") >= 2:  # noqa: PLR2004
             charset, _, value = value.split("'", 2)
-        octets.append(unquote_to_bytes(value) if extended else value.encode())
+        octets.append(unquote_to_bytes(value.encode("latin-1")) if extended else value.encode("latin-1"))
     return decoding.decode(b"".join(octets), charset)
 
 
@@ -68,16 +70,16 @@ def _written_parameters(text: str) -> Iterator[tuple[str, str]]:
             if equals < 0:
                 return
         if equals < end:
-            name = text[at:equals].strip().lower()
+            name = text[at:equals].strip(_BLANKS).lower()
             begin = equals + 1
-            while begin < end and text[begin].isspace():
+            while begin < end and text[begin] in _BLANKS:
                 begin += 1
             if text.startswith('"', begin):
                 value, begin = _quoted(text, begin + 1)
                 end = text.find(";", begin)
                 end = len(text) if end < 0 else end
             else:
-                value = text[begin:end].strip()
+                value = text[begin:end].strip(_BLANKS)
             yield name, value
         at = end + 1
 

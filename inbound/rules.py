@@ -346,7 +346,7 @@ def _through(rule: Rule, position: int, state: str, after: dict[str, str]) -> st
             state = _TAKEN
         if action.ends:
             return state
-        doubt = f"{rule.name}/{at}" if action.patience > 0 else getattr(action, "may_refuse", "")
+        doubt = f"{rule.name}/{at}" if action.patience > 0 else action.may_refuse
         if doubt:
             return _node(doubt, _through(rule, at + 1, state, after), after[state], state)
     return after[state]

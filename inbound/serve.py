@@ -10,7 +10,7 @@ from dataclasses import replace
 import uvloop
 
 from inbound.actions.invoke import PATIENCE
-from inbound.app import App, clamd_of, prepare, rules_in_force
+from inbound.app import App, prepare, rules_in_force, scanner_of
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
 from inbound.receive.edge import Bound, Edge
@@ -18,6 +18,7 @@ from inbound.rules import RuleSet
 from inbound.samples import shipped
 from inbound.settings import Settings
 from inbound.sockets import become, bind, close, handed_over
+from inbound.stages import dmarc
 from inbound.workers import UNABLE, WELL, Post, Supervisor, notify
 
 log = logging.getLogger("inbound")
@@ -47,6 +48,7 @@ class _Several:
         self._journal = Journal(settings.log, shared=True)
         self._rules = rules_in_force(settings)
         prepare(settings)
+        dmarc.preload()  # once, for all workers
 
     def run(self) -> int:
         log.info("%d workers", self._count)
@@ -107,7 +109,7 @@ async def _receive(
         )
         addresses = await edge.start(bound)
         if first:
-            announce(app, addresses)
+            await announce(app, addresses)
         await until_told(app, also=edge.reload_certificates, ready=ready, lifeline=lifeline)
         if lifeline < 0:
             notify("STOPPING=1")
@@ -121,18 +123,18 @@ def grace(settings: Settings) -> float:
     return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE
 
 
-def announce(app: App, addresses: Sequence[str]) -> None:
+async def announce(app: App, addresses: Sequence[str]) -> None:
     """Tell the operator what is in force."""
     loaded = app.settings
     rules = ", ".join(rule.name for rule in app.ruleset.rules if rule.enabled)
     log.info("listening on %s for %s", ", ".join(addresses), ", ".join(loaded.domains))
     log.info("rules from %s: %s", loaded.rules or shipped("rules"), rules)
     log.info("cloud: %s%s", loaded.cloud, f" in {loaded.data_dir}" if loaded.cloud == "local" else "")
-    clamd = clamd_of(loaded)
-    if clamd:
-        log.info("virus: clamd at %s", clamd)
+    where, said = await scanner_of(loaded)
+    if where:
+        log.log(logging.WARNING if "does not answer" in said else logging.INFO, "virus: clamd at %s: %s", where, said)
     else:
-        log.warning("virus: DISABLED - no clamd is set and none listens at its usual place; no message is scanned")
+        log.warning("virus: DISABLED - %s; no message is scanned", said)
     if loaded.tls is None:
         log.warning("tls: no certificate is set, STARTTLS is not offered")
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from inbound.addresses import a_labels
-from inbound.mail import Client, HeaderField, Headers, IPAddress, Mail
+from inbound.mail import Client, HeaderField, IPAddress, Mail
 from inbound.verdicts import DkimSignature, DkimVerdict, DmarcVerdict, SpfVerdict, Verdicts
 
 CLAUSES = 20  # dkim clauses in Authentication-Results; more signatures than that are nobody's
@@ -66,8 +66,8 @@ def stamped(mail: Mail, block: bytes, added: bytes = b"") -> bytes:
     Left out of the original are fields that claim to be ours: `OURS`, and Authentication-Results with the authserv-id
     that stands in `block` (RFC 8601 5). Linear in the header block; the body is never looked at.
     """
-    ours = Headers.of(block).first("Authentication-Results")
-    authserv_id = claimed_authserv_id(ours) if ours else ""
+    _, begins, ours = (b"\r\n" + block).partition(b"\r\nAuthentication-Results:")
+    authserv_id = claimed_authserv_id(HeaderField("-", b"-:" + ours.partition(b"\r\n")[0])) if begins else ""
     kept = [field.raw for field in mail.headers.fields if not _forged(field, authserv_id)]
     stray = b"X-Inbound-Stray:\r\n" if kept and kept[0][:1] in (b" ", b"\t") else b""
     if len(kept) == len(mail.headers.fields):

@@ -99,6 +99,10 @@ def test_a_digest_holds_messages_without_saying_so() -> None:
         ),
         (TOP + b"--b\r\nno header field here\r\n--b--", [b"no header field here"]),
         (TOP + b"--b\r\nContent-Type: text/html\r\n--b--", [b""]),
+        (
+            TOP.replace(b"=b", b'="\x8a\xe2\x82"') + b"--\x8a\xe2\x82\r\n\r\none\r\n--\x8a\xe2\x82--",
+            [b"one"],
+        ),  # octets, not letters
         (TOP + b"--b\r\n\r\none\r\n--b--\r\n--b\r\n\r\ntwo\r\n--b--", [b"one"]),  # what follows the close is epilogue
     ],
 )
@@ -125,6 +129,9 @@ def test_delimiters_as_readers_see_them(raw: bytes, expected: list[bytes]) -> No
         (b"Content-Type: application/x; NAME=a.exe", "a.exe"),
         ("Content-Disposition: attachment; filename=\u20ac.exe".encode(), "\u20ac.exe"),
         (b"Content-Disposition: attachment; filename=\xe9.exe", "\u00e9.exe"),
+        ("Content-Disposition: attachment; filename=voil\u00e0".encode(), "voil\u00e0"),
+        (b"Content-Disposition: attachment; filename*=utf-7''%2B2AA-.exe", "\ufffd.exe"),
+        (b"Content-Disposition: attachment; filename*0*=''%C3; filename*1=\xa9.exe", "\u00e9.exe"),
         (b'Content-Disposition: attachment; filename="a.exe. . "', "a.exe"),
         (b'Content-Disposition: attachment; filename="a\x00\x1b.exe"', "a.exe"),
         (b"Content-Disposition: attachment; filename*=punycode''a-b", "a-b"),
@@ -316,6 +323,7 @@ def test_time_grows_with_the_message_and_no_faster(shape: str) -> None:
 FRAGMENTS = st.sampled_from(
     [b"--b", b"--b--", b"--c", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"Content-Type: multipart/mixed; boundary=c\r\n",
      b"Content-Type: message/rfc822\r\n", b"Content-Transfer-Encoding: base64\r\n", b"x", b"aGVsbG8=", b'name="', b"filename*0*=",
+     b"\x8a\xe9",
      b"=?utf-8?q?", b"?=", b"\x00\xff", b"Content-Disposition:", b":", b";", b"boundary="]
 )  # fmt: skip
 

@@ -141,8 +141,8 @@ ID
   dkim       PASS pass for sender.example (rsa-sha256, s1), aligned
   dmarc      PASS pass for sender.example by spf and dkim, sender.example asks for reject
   iprev      pass mx.sender.example
-  spam       PASS score -0.5
-                  -0.5 DKIM_ALIGNED: sender.example
+  spam       PASS score -1.5
+                  -1.5 DKIM_ALIGNED: sender.example
   virus      PASS
   rules      for support@example.com
     not met    refuse-malware  virus is PASS, not fail

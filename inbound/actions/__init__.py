@@ -133,6 +133,35 @@ class Action(Protocol):
         """The reply that it refuses with: `bounce` only."""
         ...
 
+    @property
+    def may_refuse(self) -> str:
+        """Why it may refuse by what the message is ("" if it may not): the same reason, the same answer at RCPT."""
+        ...
+
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Do it. Raises Failure."""
         ...
+
+
+class Usual:
+    """What most actions are like: the walk goes on behind them, they refuse nothing, the delivery's budget is enough."""
+
+    @property
+    def patience(self) -> float:
+        """It keeps to the delivery's budget."""
+        return 0.0
+
+    @property
+    def ends(self) -> bool:
+        """The walk goes on."""
+        return False
+
+    @property
+    def refusal(self) -> Reply | None:
+        """It refuses nothing."""
+        return None
+
+    @property
+    def may_refuse(self) -> str:
+        """It refuses nothing."""
+        return ""

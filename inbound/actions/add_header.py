@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, StringConstraints
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
-from inbound.reply import Reply
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.schema import keys
 
 LINE = 78  # RFC 5322 2.1.1: lines should be no longer
@@ -24,7 +23,7 @@ def _can_stand_in_a_header(value: str) -> str:
 
 
 @keys
-class AddHeader:
+class AddHeader(Usual):
     """Put `name: value` under the fields of ours, above the sender's. SES's limits hold."""
 
     kind: ClassVar[str] = "add_header"
@@ -38,21 +37,6 @@ class AddHeader:
     def on_failure(self) -> OnFailure:
         """It cannot fail."""
         return "defer"
-
-    @property
-    def patience(self) -> float:
-        """Nothing to wait for."""
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        """The walk goes on."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """It refuses nothing."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
         """The field, folded where it is long."""

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import TopicArn, announce
 from inbound.reply import Reply, ReplyError
 from inbound.schema import keys
@@ -13,7 +13,7 @@ REFUSED = "refused by a rule"
 
 
 @keys
-class Bounce:
+class Bounce(Usual):
     """Refuse. `sender` is told to consumers and signs a DSN where there must be one; in the session nobody sends anything."""
 
     kind: ClassVar[str] = "bounce"
@@ -37,11 +37,6 @@ class Bounce:
         if reply.accepts:
             raise ValueError(f"{reply.code} accepts the message; a bounce needs 4xx or 5xx")
         return self
-
-    @property
-    def patience(self) -> float:
-        """A reply takes no time."""
-        return 0.0
 
     @property
     def ends(self) -> bool:

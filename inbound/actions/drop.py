@@ -2,13 +2,12 @@
 
 from typing import ClassVar
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
-from inbound.reply import Reply
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.schema import keys
 
 
 @keys
-class Drop:
+class Drop(Usual):
     """Answer 250, keep nothing, end the walk."""
 
     kind: ClassVar[str] = "drop"
@@ -21,19 +20,9 @@ class Drop:
         return "defer"
 
     @property
-    def patience(self) -> float:
-        """Nothing to wait for."""
-        return 0.0
-
-    @property
     def ends(self) -> bool:
         """There is nothing left to walk with."""
         return True
-
-    @property
-    def refusal(self) -> Reply | None:
-        """It refuses nothing."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
         """Nothing is done, and the record says so."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import TopicArn, announce, event
 from inbound.errors import TemporaryFailure
 from inbound.event import lambda_event
@@ -30,7 +30,7 @@ _INVOCATIONS = {"event": "Event", "request_response": "RequestResponse"}
 
 
 @keys
-class Invoke:
+class Invoke(Usual):
     """Call a function. `event`: once it is queued the action is done. `request_response`: its answer is waited for."""
 
     kind: ClassVar[str] = "lambda"
@@ -46,16 +46,6 @@ class Invoke:
     def patience(self) -> float:
         """A function that is waited for has its 30 s even when the delivery's own budget is spent."""
         return PATIENCE if self.invocation == "request_response" else 0.0
-
-    @property
-    def ends(self) -> bool:
-        """Only its answer can tell."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """Only its answer can tell."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Call it, say so on the topic, and do what it answers. Raises Failure; a function error is a TemporaryFailure."""

@@ -2,17 +2,16 @@
 
 from typing import ClassVar
 
-from inbound.actions import Cloud, Done, Letter, OnFailure
+from inbound.actions import Cloud, Done, Letter, OnFailure, Usual
 from inbound.actions.keep import BucketName, Form, KeyName, Prefix, keep, object_key, open_object
 from inbound.actions.notice import RoleArn, TopicArn, announce
-from inbound.reply import Reply
 from inbound.schema import keys
 
 __all__ = ["S3", "object_key", "open_object"]
 
 
 @keys
-class S3:
+class S3(Usual):
     """Store the message. With `kms_key` it is sealed before it leaves this machine.
 
     `format: ses` is what SES writes. `s3ec` is the key-committing form that AWS's encryption clients write today; to read
@@ -30,21 +29,6 @@ class S3:
     role_arn: RoleArn | None = None
     format: Form = "ses"
     on_failure: OnFailure = "retry"
-
-    @property
-    def patience(self) -> float:
-        """Storing keeps to the delivery's budget."""
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        """The walk goes on."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """It refuses nothing."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Store it, unless it is there already, and say so on the topic. Raises Failure."""

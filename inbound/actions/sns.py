@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.keep import BucketName, KeyName, Prefix, keep
 from inbound.actions.notice import RoleArn, TopicArn, event
 from inbound.errors import PermanentFailure
@@ -20,7 +20,7 @@ REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient", T
 
 
 @keys
-class Sns:
+class Sns(Usual):
     """Publish the message. One over 150 KB is kept in `bucket`, and the notification is the one of an S3 action.
 
     Without `bucket` it is refused in SES's words, or passed over with `on_failure: continue`. `kms_key` seals what is kept.
@@ -43,21 +43,6 @@ class Sns:
         if self.bucket is None and (self.prefix or self.kms_key):
             raise ValueError("prefix and kms_key say how a message is kept in `bucket`, which is missing")
         return self
-
-    @property
-    def patience(self) -> float:
-        """Publishing keeps to the delivery's budget."""
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        """The walk goes on."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """Only the size can tell."""
-        return None
 
     @property
     def may_refuse(self) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import RoleArn, event
 from inbound.errors import PermanentFailure
 from inbound.event import notification
@@ -24,7 +24,7 @@ QueueUrl = Annotated[
 
 
 @keys
-class Sqs:
+class Sqs(Usual):
     """Send what an SNS subscription with raw delivery would: the bare notification.
 
     `content` puts the message itself in it; one that does not fit is refused, unless `on_failure: continue` passes it over.
@@ -38,21 +38,6 @@ class Sqs:
     content: Literal["none", "utf-8", "base64"] = "none"
     role_arn: RoleArn | None = None
     on_failure: OnFailure = "retry"
-
-    @property
-    def patience(self) -> float:
-        """Sending keeps to the delivery's budget."""
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        """The walk goes on."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """Only the size can tell."""
-        return None
 
     @property
     def may_refuse(self) -> str:

@@ -2,14 +2,13 @@
 
 from typing import ClassVar
 
-from inbound.actions import Cloud, Done, Letter, OnFailure, Onward
+from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import TopicArn, announce
-from inbound.reply import Reply
 from inbound.schema import keys
 
 
 @keys
-class Stop:
+class Stop(Usual):
     """End the walk of these recipients."""
 
     kind: ClassVar[str] = "stop"
@@ -20,19 +19,9 @@ class Stop:
     on_failure: OnFailure = "retry"
 
     @property
-    def patience(self) -> float:
-        """Nothing to wait for."""
-        return 0.0
-
-    @property
     def ends(self) -> bool:
         """That is what it is for."""
         return True
-
-    @property
-    def refusal(self) -> Reply | None:
-        """It refuses nothing."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Say so on the topic. Raises Failure."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import StringConstraints, model_validator
 
-from inbound.actions import Cloud, Done, Letter, OnFailure
+from inbound.actions import Cloud, Done, Letter, OnFailure, Usual
 from inbound.actions.keep import BucketName, KeyName, Prefix, keep
 from inbound.actions.notice import event
 from inbound.clients.web import place_of, post
@@ -24,7 +24,6 @@ from inbound.errors import PermanentFailure
 from inbound.event import notification
 from inbound.mime import attachments, parts
 from inbound.offload import offload
-from inbound.reply import Reply
 from inbound.schema import keys
 
 SECONDS = 10.0  # for one call
@@ -34,7 +33,7 @@ LEAST_SECRET = 24  # octets (Standard Webhooks: 24 to 64)
 
 
 @keys
-class Webhook:
+class Webhook(Usual):
     """POST the notification, signed.
 
     `payload`: `event` is the notification alone; `content` has the message in base64 with it, `parsed` its texts and the
@@ -63,21 +62,6 @@ class Webhook:
         if self.bucket is None and (self.prefix or self.kms_key):
             raise ValueError("prefix and kms_key say how a message is kept in `bucket`, which is missing")
         return self
-
-    @property
-    def patience(self) -> float:
-        """Calling keeps to the delivery's budget."""
-        return 0.0
-
-    @property
-    def ends(self) -> bool:
-        """The walk goes on."""
-        return False
-
-    @property
-    def refusal(self) -> Reply | None:
-        """It refuses nothing."""
-        return None
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Call it. Raises Failure."""

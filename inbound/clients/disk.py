@@ -1,15 +1,19 @@
 """Files that are on the disk when we say so, for nobody else to read."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from inbound.clients.reasons import DISK, NAME_REFUSED
 from inbound.errors import PermanentFailure, TemporaryFailure
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def json_of(value: object, *, sort_keys: bool = False) -> bytes:
@@ -23,9 +27,13 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SUCH_FILE_NAME:
-            raise PermanentFailure(NAME_REFUSED, f"{error.strerror}: {error.filename}") from error
-        raise TemporaryFailure(DISK, f"{error.strerror}: {error.filename}") from error
+        raise failure_of(error) from error
+
+
+def failure_of(error: OSError) -> PermanentFailure | TemporaryFailure:
+    """What an error of the disk means for a message."""
+    text = f"{error.strerror}: {error.filename}"
+    return PermanentFailure(NAME_REFUSED, text) if error.errno in _NO_SUCH_FILE_NAME else TemporaryFailure(DISK, text)
 
 
 # An object stands where a directory must be, or the other way round; or the name is too long.
@@ -49,13 +57,36 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, octets: bytes) -> None:
-    """A new file, on the disk when this returns; its name is not, until its directory is synced."""
+def sync_everything(path: Path) -> None:
+    """Have everything on the disk that was written to the file system of this directory. Raises OSError."""
+    if not hasattr(_libc, "syncfs"):  # Linux has it
+        os.sync()
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if _libc.syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
+    """A new file, on the disk when this returns unless told otherwise; its name is not, until its directory is synced."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(handle)
+    try:
+        write_whole(handle, octets)
+        if durably:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(handle: int, octets: bytes) -> None:
+    """Write all of it where the file stands."""
+    view = memoryview(octets)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def replace(part: Path, path: Path, octets: bytes) -> None:
@@ -69,7 +100,7 @@ def write_new(place: Path, name: str, document: object) -> None:
     """A document as one JSON file, on the disk when this returns. Raises Failure."""
     with disk_errors():
         directory(place)
-        replace(place / f".{name}", place / name, json_of(document))
+        replace(place / f".{uuid.uuid4()}", place / name, json_of(document))
 
 
 @contextlib.contextmanager

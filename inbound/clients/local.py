@@ -1,8 +1,6 @@
 """`cloud: local`: buckets, keys, functions and topics in a directory, in the same form as in AWS.
 
-1. An object is `s3/BUCKET/KEY`, its user metadata `s3/BUCKET/KEY.metadata.json`. Both are on the disk before `put` says so,
-   the metadata first, and the object appears by a rename under the bucket's lock: between processes too the first write
-   wins, whole. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+1. An object is `s3/BUCKET/KEY`, its user metadata `s3/BUCKET/KEY.metadata.json` (`clients.buckets`).
 2. A KMS key is a file under `kms/`; `alias/…` names one. An alias that is not there is made on first use, loudly: whoever
    has that file can open the mail, and without it nobody can. A data key is wrapped by AES-GCM with the context as AAD.
 3. A function that is not waited for is written under `lambda/queue/` first, then run; what a crash interrupts is run again
@@ -11,8 +9,6 @@
 """
 
 import base64
-import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -30,14 +26,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from inbound.clients import DataKey, StoredObject
-from inbound.clients.disk import directory, disk_errors, json_of, locked, replace, sync, write, write_new
+from inbound.clients.buckets import Buckets, segment
+from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.reasons import (
-    BUCKET_MISSING,
     CONTEXT_MISMATCH,
     KEY_MISSING,
     NAME_REFUSED,
-    OBJECT_MISSING,
     function_failure,
 )
 from inbound.errors import PermanentFailure
@@ -45,10 +40,7 @@ from inbound.offload import offload
 
 log = logging.getLogger(__name__)
 
-METADATA = ".metadata.json"
-ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 
-_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _QUEUE = re.compile(r"https?://[^/?#]+/(?:\d{12}/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
 _TOPIC = re.compile(r"(?:arn:aws[a-z-]*:sns:[a-z0-9-]*:\d{12}:)?([A-Za-z0-9_-]{1,256})")
 _ALIAS = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:)?alias/([A-Za-z0-9/_-]{1,200})")
@@ -59,7 +51,7 @@ class LocalCloud:
     """Fulfils `actions.Cloud` in a directory. Use it as an async context: what was left in the queue is run then."""
 
     def __init__(self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner) -> None:
-        self._buckets = _Buckets(data_dir / "s3")
+        self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
         self._queue = Queue(data_dir / "lambda", runner)
@@ -67,7 +59,8 @@ class LocalCloud:
         self._account, self._region = account, region
 
     async def __aenter__(self) -> Self:
-        await offload(self._buckets.sweep)
+        await self._buckets.recover()
+        await self._buckets.sweep()
         await self._queue.resume()
         return self
 
@@ -75,17 +68,18 @@ class LocalCloud:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._queue.close()
+        await self._buckets.close()
 
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
     ) -> bool:
         """Store unless something is there already. A bucket is made on first use. Roles mean nothing here."""
         del role_arn
-        return await offload(self._buckets.put, bucket, key, body, dict(metadata))
+        return await self._buckets.put(bucket, key, body, metadata)
 
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
-        return await offload(self._buckets.get, bucket, key)
+        return await self._buckets.get(bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
@@ -132,73 +126,9 @@ class LocalCloud:
         digest = hashlib.md5(message.encode("utf-8"), usedforsecurity=False).hexdigest()
         document = {"MessageId": str(uuid.uuid4()), "MD5OfBody": digest, "Body": message}
         name = (
-            f"{_segment(once)}.json"
-            if queue_url.endswith(".fifo")
-            else f"{time.time_ns()}-{document['MessageId']}.json"
+            f"{segment(once)}.json" if queue_url.endswith(".fifo") else f"{time.time_ns()}-{document['MessageId']}.json"
         )
         await offload(write_new, self._queues / match.group(1), name, document)
-
-
-class _Buckets:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
-        path = self._path(bucket, key)
-        part = self._root / bucket / ".parts" / str(uuid.uuid4())
-        with disk_errors():
-            directory(part.parent)
-            directory(path.parent)
-            try:
-                write(part, body)
-                with locked(self._root / bucket / ".lock"):
-                    if path.is_dir():
-                        raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(path))
-                    if path.exists():
-                        sync(path.parent)  # whoever wrote it may have died before
-                        return False
-                    replace(part.with_suffix(".json"), path.with_name(path.name + METADATA), json_of(metadata))
-                    part.rename(path)
-                    sync(path.parent)
-                    return True
-            finally:
-                part.unlink(missing_ok=True)
-
-    def sweep(self) -> None:
-        """Remove what writers left half-written that died long ago."""
-        for part in self._root.glob("*/.parts/*"):
-            with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
-                    part.unlink()
-
-    def get(self, bucket: str, key: str) -> StoredObject:
-        path = self._path(bucket, key)
-        with disk_errors():
-            if not (self._root / bucket).is_dir():
-                raise PermanentFailure(BUCKET_MISSING, bucket)
-            try:
-                body = path.read_bytes()
-                metadata = json.loads(path.with_name(path.name + METADATA).read_bytes())
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-                raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
-        return StoredObject(body=body, metadata=metadata)
-
-    def _path(self, bucket: str, key: str) -> Path:
-        if not _BUCKET.fullmatch(bucket):
-            raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
-        if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
-            raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
-        return self._root.joinpath(bucket, *map(_segment, key.split("/")))
-
-
-def _segment(text: str) -> str:
-    """One segment of a key as a file name: readable, and never empty, `.`, `..`, hidden, or a metadata file's."""
-    name = quote(text.encode("utf-8", "replace"), safe=" !#$&'()+,;=@[]~")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if name.endswith(METADATA):
-        name = name.removesuffix(METADATA) + "%2Emetadata.json"
-    return name or "%"
 
 
 class _Keys:

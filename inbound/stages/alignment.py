@@ -7,12 +7,14 @@
    same; where no record exists at all, when they are equal or one is the other's parent.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inbound.addresses import parse_mailboxes
 from inbound.errors import TemporaryFailure
-from inbound.mail import Mail
+from inbound.mail import HeaderField, Mail
 from inbound.stages import Resolver
 
 LONGEST_WALK = 8  # queries
@@ -83,10 +85,15 @@ def author_of(mail: Mail) -> Author:
         return Author(domain="", reason="no From field")
     if len(fields) > 1 or _seen_as_from(mail.raw[: mail.headers.size]) > 1:
         return Author(domain="", reason="several From fields")
-    mailboxes = mail.authors
+    return _author_in(fields[0])
+
+
+@functools.lru_cache(256)  # DKIM and DMARC ask of the same message
+def _author_in(field: HeaderField) -> Author:
+    mailboxes = parse_mailboxes(field.value)
     if not mailboxes:
         return Author(domain="", reason="no author in From")
-    if _DECEPTIVE.search(fields[0].raw) or not all(_one_address(mailbox.address) for mailbox in mailboxes):
+    if _DECEPTIVE.search(field.raw) or not all(_one_address(mailbox.address) for mailbox in mailboxes):
         return Author(domain="", reason="From cannot be read")
     domains = {mailbox.domain for mailbox in mailboxes}
     if "" in domains:

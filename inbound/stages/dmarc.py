@@ -149,8 +149,13 @@ async def parse(published: Published) -> Policy | None:
     if record is None:
         return None
     if not _parser.cache_info().currsize:
-        await offload(_parser)
+        await load_parser()
     return _policy(record)
+
+
+async def load_parser() -> None:
+    """Import checkdmarc now, off the loop, so that the first message with a record need not wait for it."""
+    await offload(_parser)
 
 
 @lru_cache(1024)  # most domains publish one of a handful of records, once what does not count is taken out
@@ -164,6 +169,11 @@ def _policy(record: str) -> Policy:
         strict_spf=tags["aspf"] == "s",
         testing=tags["t"] == "y",
     )
+
+
+def preload() -> None:
+    """Import checkdmarc in a process that others will be forked from."""
+    _parser()
 
 
 @cache

@@ -8,6 +8,7 @@
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def _number(tags: Mapping[str, str], name: str) -> int | None:
     return int(tags[name])
 
 
+@functools.lru_cache(1024)  # a sender's key is the same for all its mail; what is rejected is read again
 def read_key(record: str) -> Key:
     """A key record (RFC 6376 3.6.1, 8463 4). Raises Rejected."""
     if len(record) > LONGEST_KEY_RECORD:

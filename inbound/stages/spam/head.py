@@ -19,13 +19,17 @@ FREEMAIL = frozenset(
     terra.es seznam.cz naver.com daum.net rediffmail.com""".split()  # noqa: SIM905
 )
 _MESSAGE_ID = re.compile(r"<[^<>@\s]{1,500}@[^<>@\s]{1,250}>")
-_PROVIDERS = {
+_PROVIDERS = {  # what else a provider calls itself in its own trace than the first label of the address
     "gmail": "google",
     "googlemail": "google",
     "msn": "hotmail",
     "live": "outlook",
+    "hotmail": "outlook",
     "rocketmail": "yahoo",
     "ymail": "yahoo",
+    "me": "icloud",
+    "mac": "icloud",
+    "icloud": "apple",
 }
 _BULK_MAILER = re.compile(
     r"\b(?:mass[ -]?mail|bulk[ -]?mail|group ?mail|dark ?mailer|stealth|emerge|diffondicool|mass sender)",
@@ -320,9 +324,8 @@ def freemail_forged(look: Look) -> str:
     """The author is at a freemail provider that does not vouch for it, and no Received or Message-ID speaks of that provider."""
     if look.author.domain not in FREEMAIL or look.vouched:
         return ""
-    provider = look.author.domain.split(".")[0]
     trace = look.header("message-id")[:500] + " ".join(field.value[:500] for field in look.fields("received")[:50])
-    return look.author.address[:60] if _PROVIDERS.get(provider, provider) not in trace.lower() else ""
+    return "" if _speaks_of_provider(trace, look.author.domain) else look.author.address[:60]
 
 
 @test("FREEMAIL_OTHER_MESSAGE_ID", 0.9)
@@ -330,12 +333,13 @@ def freemail_other_message_id(look: Look) -> str:
     """The author is at a freemail provider that does not vouch for it, and the Message-ID was made elsewhere."""
     if look.author.domain not in FREEMAIL or look.vouched or not look.has("message-id"):
         return ""
-    provider = look.author.domain.split(".")[0]
-    return (
-        ""
-        if _PROVIDERS.get(provider, provider) in look.header("message-id")[:500].lower()
-        else look.header("message-id")[:60]
-    )
+    made = look.header("message-id")[:500]
+    return "" if _speaks_of_provider(made, look.author.domain) else made[:60]
+
+
+def _speaks_of_provider(trace: str, domain: str) -> bool:
+    provider = domain.partition(".")[0]
+    return any(name in trace.lower() for name in (provider, _PROVIDERS.get(provider, provider)))
 
 
 @test("HIGH_PRIORITY", 0.5)

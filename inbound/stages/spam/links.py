@@ -71,7 +71,7 @@ def url_encoded_host(look: Look) -> str:
     return next((url.text[:80] for url in look.urls if "%" in url.text.partition("://")[2].partition("/")[0]), "")
 
 
-@test("URL_REDIRECT", 0.7)
+@test("URL_REDIRECT", 0.4)
 def url_redirect(look: Look) -> str:
     """A link leads through another site: a URL stands inside of the URL."""
     inner = re.compile(r"https?(?:%3a|:)(?:%2f|/){2}([^/%\s]{1,100})", re.IGNORECASE)

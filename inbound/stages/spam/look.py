@@ -163,6 +163,11 @@ class Look:
         return bool(self.dmarc.aligned) or any(one.aligned and one.result == "pass" for one in self.dkim.signatures)
 
     @cached_property
+    def is_announced(self) -> bool:
+        """Bulk mail that says so to programs (List-Unsubscribe), of an author whose domain answers for it."""
+        return self.vouched and self.has("list-unsubscribe")
+
+    @cached_property
     def page(self) -> page.Page:
         """The HTML as it shows."""
         return page.read(self.html)

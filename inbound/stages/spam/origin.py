@@ -29,9 +29,9 @@ def dkim_broken(look: Look) -> str:
     return ", ".join(one.domain for one in signatures[:3]) if signatures and look.dkim.result == "fail" else ""
 
 
-@test("DKIM_ALIGNED", -0.5)
+@test("DKIM_ALIGNED", -1.5)
 def dkim_aligned(look: Look) -> str:
-    """An aligned signature verifies: the author's domain answers for it. Spammers have domains too, so it says little."""
+    """An aligned signature verifies: the author's domain answers for it. Spammers have domains too, so it is not worth more."""
     return next((one.domain for one in look.dkim.signatures if one.aligned and one.result == "pass"), "")
 
 

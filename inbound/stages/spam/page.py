@@ -5,7 +5,9 @@ Lenient as browsers are, and no more of a browser than the tests need: no nestin
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
 _TAG_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:]{0,30}")
@@ -116,31 +118,32 @@ class _Reader:
         if closing:
             self._close(tag)
         else:
-            attributes = _attributes(source[name.end() : min(end, name.end() + 8192)])
+            inside = source[name.end() : min(end, name.end() + 8192)]
+            attributes = _often(inside) if len(inside) <= _OFTEN else _attributes(inside)
             self._open(tag, attributes, empty=source.endswith("/", at, end))
             if tag in ("script", "style"):
                 stop = self._find("</" + name.group(), end)
                 return len(source) if stop < 0 else stop
         return end + 1
 
-    def _open(self, tag: str, attributes: dict[str, str], *, empty: bool) -> None:
+    def _open(self, tag: str, attributes: Mapping[str, str], *, empty: bool) -> None:
         self.page.tags += 1
         if tag in _BLOCKS:
             self._say(" " if tag in ("td", "th") else "\n")
-        style = attributes.get("style", "")[:1000]
-        colour = attributes.get("color", "") or next(iter(_COLOUR.findall(style)), "")
+        style = attributes.get("style", "")[:1000] if attributes else ""
+        colour = attributes.get("color", "") or (_styled(style)[0] if style else "")
         if colour:
             self.page.colours.add(colour.lower()[:20])
         size = attributes.get("size", "") if tag == "font" else ""
         if tag not in _VOID and not empty:
-            hides = bool(_HIDDEN.search(style)) or size in ("0", "-7")
+            hides = bool(style and _styled(style)[1]) or size in ("0", "-7")
             if (self._hiding or hides) and len(self._hiding) < _DEEPEST_HIDDEN:
                 self._hiding.append(tag)
         if size[:3].lstrip("+").isdecimal() and int(size[:3].lstrip("+")) >= _BIG_FONT:
             self.page.big_fonts += 1
         self._collect(tag, attributes)
 
-    def _collect(self, tag: str, attributes: dict[str, str]) -> None:
+    def _collect(self, tag: str, attributes: Mapping[str, str]) -> None:
         match tag:
             case "a" | "area":
                 self._end_link()
@@ -178,6 +181,20 @@ class _Reader:
 def entities(text: str) -> str:
     """The text with character references resolved."""
     return _ENTITY.sub(lambda found: html.unescape(found.group()), text) if "&" in text else text
+
+
+_OFTEN = 100  # characters of attributes that a page is likely to say again and again
+
+
+@lru_cache(2048)
+def _often(text: str) -> Mapping[str, str]:
+    return _attributes(text)
+
+
+@lru_cache(512)
+def _styled(style: str) -> tuple[str, bool]:
+    """The colour that a style sets, "" if none, and whether it hides."""
+    return next(iter(_COLOUR.findall(style)), ""), bool(_HIDDEN.search(style))
 
 
 def _attributes(text: str) -> dict[str, str]:

@@ -109,7 +109,7 @@ def remote_picture_for_text(look: Look) -> str:
     """HTML that shows remote pictures and hardly any text."""
     remote = [source for source in look.page.images if source.lower().startswith("http")]
     shown = len("".join(look.text.split()))
-    return f"{shown} characters, {len(remote)} pictures" if remote and shown < 400 else ""  # noqa: PLR2004
+    return f"{shown} characters, {len(remote)} pictures" if remote and shown < 150 else ""  # noqa: PLR2004
 
 
 @test("HIDDEN_TEXT", 1.0)

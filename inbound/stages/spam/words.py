@@ -92,7 +92,8 @@ _AROUND = ".,;:?()[]\"'<>*"
 _GAPPED = re.compile(r"\b(?:[A-Za-z][ ._*-]){5,20}[A-Za-z]\b")
 _ZERO_WIDTH = re.compile("[A-Za-z][\u200b\u200c\u200d\u2060\ufeff\u00ad]{1,5}[A-Za-z]")
 _AMOUNT = re.compile(
-    r"(?:us)?\$ ?\d{1,3}(?:[,.]\d{3}){1,4}|\d{1,4} million (?:u\.?s\.? |united states )?dollars|\u20ac ?\d{1,3}(?:[,.]\d{3}){1,4}"
+    r"[$\u20ac] ?(?:\d{2,3}[,.]\d{3}\b|\d{1,3}(?:[,.]\d{3}){2,4}\b|\d{5,10}\b)"
+    r"|\d{1,4} million (?:u\.?s\.? |united states )?dollars"
 )
 _BITCOIN = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-zA-HJ-NP-Z1-9]{25,34})\b")
 
@@ -152,13 +153,13 @@ def sales_talk_clearly(look: Look) -> str:
 @test("SPAM_DISCLAIMER", 1.2)
 def spam_disclaimer(look: Look) -> str:
     """It says how to be removed, or that it is no spam, as unsolicited mail does."""
-    return _few(look.said(_DISCLAIMERS), 1, 3)
+    return "" if look.is_announced else _few(look.said(_DISCLAIMERS), 1, 3)
 
 
 @test("SPAM_DISCLAIMER_CLEARLY", 3.0)
 def spam_disclaimer_clearly(look: Look) -> str:
     """It says at length how to be removed, or that it is no spam."""
-    return _few(look.said(_DISCLAIMERS), 3)
+    return "" if look.is_announced else _few(look.said(_DISCLAIMERS), 3)
 
 
 @test("ADULT", 2.5)
@@ -195,7 +196,7 @@ def unsubscribe_without_field(look: Look) -> str:
 
 @test("LARGE_AMOUNT", 1.0)
 def large_amount(look: Look) -> str:
-    """It names an amount of thousands or millions."""
+    """It names an amount of ten thousand or more."""
     if not any(mark in look.words for mark in ("$", "\u20ac", " million ")):
         return ""
     return next((found.group() for found in _AMOUNT.finditer(look.words)), "")

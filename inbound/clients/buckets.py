@@ -1,0 +1,321 @@
+"""Buckets in a directory, written so that many messages share one wait for the disk (group commit).
+
+1. An object is `BUCKET/KEY`, its user metadata `BUCKET/KEY.metadata.json`. Puts that arrive while others are being written are
+   written together after those: all of them into a redo log, which is synced once. From then on they cannot be lost.
+2. Then each gets its place, the metadata first, both by a rename under the bucket's lock: between processes too the first
+   write wins, whole. Only then `put` says so, and every reader sees the object.
+3. The files themselves are synced later, all at once (`SETTLE_SECONDS`), and the log that had them is dropped. A large object
+   goes its own way, synced before `put` says so.
+4. At the start, logs that a dead process left are played back. If the machine went down since, an object may lie there
+   half written, and is made anew from the log; otherwise only what is not there at all gets its place.
+5. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+"""
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import json
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from inbound.clients import StoredObject
+from inbound.clients.disk import directory, disk_errors, failure_of, json_of, locked, sync, sync_everything, write
+from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
+from inbound.clients.redo import Record, RedoLog, left_behind
+from inbound.errors import Failure, PermanentFailure, TemporaryFailure
+from inbound.offload import aside
+
+log = logging.getLogger(__name__)
+
+METADATA = ".metadata.json"
+ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
+SETTLE_SECONDS = 2.0  # after which files are synced and their log dropped
+LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
+LARGE = 512 * 1024  # octets of an object that is not worth writing twice
+MOST_AT_ONCE = 64  # puts that are written together
+
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Put:
+    """One object on its way."""
+
+    bucket: str
+    key: str
+    path: Path
+    body: bytes
+    metadata: bytes
+    outcome: bool | Failure = False
+
+    def record(self) -> Record:
+        head = json_of([self.bucket, self.key, self.metadata.decode("utf-8")])
+        return Record(when=time.time_ns(), head=head, body=self.body)
+
+
+class Buckets:
+    """All buckets under one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._redo = RedoLog(root / ".log")
+        self._writing = threading.Lock()  # one commit at a time, and none while the log changes
+        self._waiting: list[tuple[_Put, asyncio.Future[bool]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._committing = self._settling = False
+        self._names = (f"{uuid.uuid4()}-{number}" for number in itertools.count())
+
+    async def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Store unless something is there already. Raises Failure."""
+        path = self._path(bucket, key)
+        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata))
+        if len(body) > LARGE:
+            return await aside(self._put_by_itself, put)
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((put, waiter))
+        if not self._committing:
+            self._committing = True
+            self._start(self._commit_what_waits())
+        return await waiter
+
+    async def get(self, bucket: str, key: str) -> StoredObject:
+        """Fetch an object whole. Raises Failure."""
+        return await aside(self._get, bucket, key)
+
+    async def recover(self) -> None:
+        """Play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._play_back)
+
+    async def sweep(self) -> None:
+        """Remove what writers left half-written that died long ago."""
+        await aside(self._sweep)
+
+    async def close(self) -> None:
+        """End what is under way and sync everything."""
+        while self._committing:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await aside(self._settle)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit_what_waits(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+                try:
+                    await aside(self._commit, [put for put, _ in batch])
+                except Exception as error:
+                    log.exception("a commit broke")
+                    for put, _ in batch:
+                        put.outcome = TemporaryFailure(DISK, type(error).__name__)
+                for put, waiter in batch:
+                    _tell(waiter, put.outcome)
+        finally:
+            self._committing = False
+        if not self._settling:
+            self._settling = True
+            self._start(self._settle_soon())
+
+    async def _settle_soon(self) -> None:
+        try:
+            if self._redo.size < LARGEST_LOG:
+                await asyncio.sleep(SETTLE_SECONDS)
+            await aside(self._settle)
+        except Failure:
+            log.exception("files could not be synced, their log is kept")
+        finally:
+            self._settling = False
+
+    # In a thread
+
+    def _commit(self, puts: Sequence[_Put]) -> None:
+        """Make them durable, then give each its place. Every put has an outcome after this."""
+        with self._writing:
+            new = [put for put in puts if not put.path.exists()]
+            try:
+                if new:
+                    self._redo.append([put.record() for put in new])
+            except OSError as error:
+                for put in new:
+                    put.outcome = failure_of(error)
+                puts = [put for put in puts if put not in new]
+            for bucket in dict.fromkeys(put.bucket for put in puts):
+                self._place(self._root / bucket, [put for put in puts if put.bucket == bucket])
+
+    def _place(self, bucket: Path, puts: Sequence[_Put]) -> None:
+        try:
+            directory(bucket / ".parts")
+            parts = [self._written(bucket, put, durably=False) for put in puts]
+            with locked(bucket / ".lock"):
+                for put, part in zip(puts, parts, strict=True):
+                    if part is not None:
+                        put.outcome = _placed(put, part, durably=False)
+        except OSError as error:
+            for put in puts:
+                put.outcome = failure_of(error)
+
+    def _written(self, bucket: Path, put: _Put, *, durably: bool) -> Path | None:
+        """The object and its metadata under names that nobody looks at. None: the put has failed."""
+        part = bucket / ".parts" / next(self._names)
+        try:
+            directory(put.path.parent)
+            write(part, put.body, durably=durably)
+            write(part.with_name(part.name + ".json"), put.metadata, durably=durably)
+        except OSError as error:
+            _remove(part)
+            put.outcome = failure_of(error)
+            return None
+        return part
+
+    def _put_by_itself(self, put: _Put) -> bool:
+        with disk_errors():
+            bucket = self._root / put.bucket
+            directory(bucket / ".parts")
+            part = self._written(bucket, put, durably=True)
+            if part is not None:
+                with locked(bucket / ".lock"):
+                    put.outcome = _placed(put, part, durably=True)
+            if isinstance(put.outcome, Failure):
+                raise put.outcome
+            return put.outcome
+
+    def _settle(self) -> None:
+        """Sync everything that has its place, and drop the log that had it. Raises Failure."""
+        with disk_errors():
+            with self._writing:
+                settled = self._redo.let_go()
+            if settled is not None:
+                sync_everything(self._root)
+                settled.unlink()
+
+    def _sweep(self) -> None:
+        for part in self._root.glob("*/.parts/*"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                    part.unlink()
+
+    def _play_back(self) -> None:
+        place = self._root / ".log"
+        if not place.is_dir():
+            return
+        with disk_errors(), self._writing, locked(place / ".lock"):
+            left = left_behind(place)
+            first: dict[Any, int] = {}  # of each object, when it was first stored
+            for record in (record for one in left for record in one.records()):
+                first[_name(record)] = min(record.when, first.get(_name(record), record.when))
+            for one in left:
+                for record in one.records():
+                    if first[_name(record)] == record.when:
+                        self._do_again(record, may_be_broken=not one.same_boot)
+            if left:
+                sync_everything(self._root)
+                log.warning("%d objects of processes that died are in their places", len(first))
+            for one in left:
+                one.path.unlink()
+
+    def _do_again(self, record: Record, *, may_be_broken: bool) -> None:
+        bucket, key, metadata = json.loads(record.head)
+        path = self._path(bucket, key)
+        put = _Put(bucket=bucket, key=key, path=path, body=record.body, metadata=metadata.encode("utf-8"))
+        if may_be_broken and not _is_there(put):
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            self._place(self._root / bucket, [put])
+            if isinstance(put.outcome, Failure):
+                log.error("%s/%s of a process that died: %s", bucket, key, put.outcome)
+
+    def _get(self, bucket: str, key: str) -> StoredObject:
+        path = self._path(bucket, key)
+        with disk_errors():
+            if not (self._root / bucket).is_dir():
+                raise PermanentFailure(BUCKET_MISSING, bucket)
+            try:
+                body = path.read_bytes()
+                metadata = json.loads(_beside(path).read_bytes())
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
+        return StoredObject(body=body, metadata=metadata)
+
+    def _path(self, bucket: str, key: str) -> Path:
+        if not _BUCKET.fullmatch(bucket):
+            raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
+        if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
+            raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
+        return self._root.joinpath(bucket, *map(segment, key.split("/")))
+
+
+def _tell(waiter: asyncio.Future[bool], outcome: bool | Failure) -> None:
+    if waiter.done():  # who waited has given up
+        return
+    if isinstance(outcome, Failure):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)
+
+
+def _name(record: Record) -> tuple[str, str]:
+    bucket, key, _ = json.loads(record.head)
+    return bucket, key
+
+
+def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
+    """Give a written object its place, under the bucket's lock. False: another one has it, and is on the disk by now."""
+    try:
+        if put.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(put.path))
+        if put.path.exists():
+            for path in (_beside(put.path), put.path, put.path.parent):
+                sync(path)  # whoever wrote it may be about to, or have died before
+            _remove(part)
+            return False
+        part.with_name(part.name + ".json").replace(_beside(put.path))
+        if durably:
+            sync(put.path.parent)
+        part.replace(put.path)
+        if durably:
+            sync(put.path.parent)
+    except OSError as error:
+        _remove(part)
+        return failure_of(error)
+    return True
+
+
+def _remove(part: Path) -> None:
+    for path in (part, part.with_name(part.name + ".json")):
+        path.unlink(missing_ok=True)
+
+
+def _is_there(put: _Put) -> bool:
+    """The object and its metadata lie in their places, octet for octet."""
+    try:
+        return put.path.read_bytes() == put.body and _beside(put.path).read_bytes() == put.metadata
+    except OSError:
+        return False
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + METADATA)
+
+
+def segment(text: str) -> str:
+    """One segment of a key as a file name: readable, and never empty, `.`, `..`, hidden, or a metadata file's."""
+    name = quote(text.encode("utf-8", "replace"), safe=" !#$&'()+,;=@[]~")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if name.endswith(METADATA):
+        name = name.removesuffix(METADATA) + "%2Emetadata.json"
+    return name or "%"

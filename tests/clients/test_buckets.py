@@ -1,0 +1,186 @@
+"""What `put` has said is stored survives the process and the machine; many puts share one wait for the disk."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from inbound.clients import StoredObject
+from inbound.clients.buckets import LARGE, Buckets
+from inbound.clients.redo import Record, RedoLog, left_behind
+
+METADATA = {"x-amz-key-v2": "k"}
+
+
+def crash(directory: Path, other: Path, *, boot: str = "") -> None:
+    """What a process that was killed right now would leave, in another directory; `boot` is the machine's last one."""
+    shutil.copytree(directory, other)
+    if boot:
+        for path in (other / ".log").glob("*.log"):
+            first, _, rest = path.read_bytes().partition(b"\n")
+            path.write_bytes(first[: -len(boot)] + boot.encode() + b"\n" + rest)
+
+
+async def stored(buckets: Buckets, count: int) -> None:
+    puts = [buckets.put("mail", f"in/{number}", b"m%d" % number, METADATA) for number in range(count)]
+    assert [True] * count == await asyncio.gather(*puts)
+
+
+async def read(buckets: Buckets, count: int) -> list[StoredObject]:
+    return [await buckets.get("mail", f"in/{number}") for number in range(count)]
+
+
+def whole(count: int) -> list[StoredObject]:
+    return [StoredObject(body=b"m%d" % number, metadata=METADATA) for number in range(count)]
+
+
+def test_puts_at_the_same_time_are_all_stored_and_few_logs_are_written(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path)
+        await stored(buckets, 200)
+        assert whole(200) == await read(buckets, 200)
+        assert len(list((tmp_path / ".log").glob("*.log"))) == 1
+        await buckets.close()
+        assert list((tmp_path / ".log").glob("*.log")) == []
+        assert list((tmp_path / "mail" / ".parts").iterdir()) == []
+        assert whole(200) == await read(buckets, 200)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("boot", ["", "00000000-0000-0000-0000-000000000000"])
+def test_objects_that_never_got_their_places_are_put_there_at_the_next_start(tmp_path: Path, boot: str) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 5)
+        crash(tmp_path / "one", tmp_path / "two", boot=boot)
+        shutil.rmtree(tmp_path / "two" / "mail")
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert whole(5) == await read(again, 5)
+        assert list((tmp_path / "two" / ".log").glob("*.log")) == []
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0\0", b"m0 and more"])
+@pytest.mark.parametrize("suffix", ["", ".metadata.json"])
+def test_what_lies_half_written_when_the_machine_has_gone_down_is_made_anew(
+    tmp_path: Path, damage: bytes, suffix: str
+) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 3)
+        crash(tmp_path / "one", tmp_path / "two", boot="00000000-0000-0000-0000-000000000000")
+        (tmp_path / "two" / "mail" / "in" / f"0{suffix}").write_bytes(damage)
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert whole(3) == await read(again, 3)
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+def test_while_the_machine_stays_up_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 1)
+        crash(tmp_path / "one", tmp_path / "two")
+        (tmp_path / "two" / "mail" / "in" / "0").write_bytes(b"the owner's own")
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert (await again.get("mail", "in/0")).body == b"the owner's own"
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+def test_a_log_that_ends_in_the_middle_of_a_record_gives_what_stands_before(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 1)
+        await buckets.put("mail", "in/1", b"m1", METADATA)
+        crash(tmp_path / "one", tmp_path / "two")
+        shutil.rmtree(tmp_path / "two" / "mail")
+        (torn,) = (tmp_path / "two" / ".log").glob("*.log")
+        torn.write_bytes(torn.read_bytes()[:-1])
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert whole(1) == await read(again, 1)
+        assert not (tmp_path / "two" / "mail" / "in" / "1").exists()
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+def test_the_log_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        living, other = Buckets(tmp_path), Buckets(tmp_path)
+        await stored(living, 1)
+        await other.recover()
+        assert len(list((tmp_path / ".log").glob("*.log"))) == 1
+        await living.close()
+
+    asyncio.run(story())
+
+
+def test_of_two_processes_the_first_to_store_wins_also_after_a_crash(tmp_path: Path) -> None:
+    async def story() -> None:
+        one, other = Buckets(tmp_path / "one"), Buckets(tmp_path / "one")
+        outcomes = await asyncio.gather(one.put("mail", "k", b"one", {}), other.put("mail", "k", b"other", {}))
+        assert sorted(outcomes) == [False, True]
+        winner = b"one" if outcomes[0] else b"other"
+        assert (await one.get("mail", "k")).body == winner
+        await one.close()
+        await other.close()
+        assert await other.put("mail", "k", b"late", {}) is False
+
+    asyncio.run(story())
+
+
+def test_of_two_records_of_one_object_the_earlier_counts(tmp_path: Path) -> None:
+    later, earlier = RedoLog(tmp_path / ".log"), RedoLog(tmp_path / ".log")
+    later.append([Record(when=2, head=b'["mail","k","{}"]', body=b"later")])
+    earlier.append([Record(when=1, head=b'["mail","k","{}"]', body=b"earlier")])
+    later.let_go()
+    earlier.let_go()
+    for path in (tmp_path / ".log").glob("*.log"):
+        path.write_bytes(b"of another boot\n" + path.read_bytes().partition(b"\n")[2])
+
+    async def story() -> StoredObject:
+        buckets = Buckets(tmp_path)
+        await buckets.recover()
+        return await buckets.get("mail", "k")
+
+    assert asyncio.run(story()) == StoredObject(body=b"earlier", metadata={})
+
+
+def test_a_large_object_goes_its_own_way_and_is_not_written_twice(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path)
+        assert await buckets.put("mail", "large", b"x" * (LARGE + 1), {}) is True
+        assert await buckets.put("mail", "large", b"y" * (LARGE + 1), {}) is False
+        assert (await buckets.get("mail", "large")).body == b"x" * (LARGE + 1)
+        assert not (tmp_path / ".log").exists()
+
+    asyncio.run(story())
+
+
+def test_one_name_that_cannot_be_does_not_harm_the_others(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path)
+        await buckets.put("mail", "a", b"a", {})
+        puts = (buckets.put("mail", "a/b", b"b", {}), buckets.put("mail", "c", b"c", {}))
+        outcomes = await asyncio.gather(*puts, return_exceptions=True)
+        assert [type(outcome).__name__ for outcome in outcomes] == ["PermanentFailure", "bool"]
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+def test_garbage_in_the_place_of_a_log_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_bytes(b"inbound redo log 1 \nredo" + b"\xff" * 100)
+    (left,) = left_behind(tmp_path)
+    assert list(left.records()) == []
