@@ -23,9 +23,11 @@ from inbound.deliver import Means
 from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.examine import Stages
 from inbound.gate import Gate
+from inbound.greylist import Greylist
 from inbound.mail import Client, Mail
 from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
+from inbound.receive import Rebuff
 from inbound.record import Record
 from inbound.reports.collect import Collector
 from inbound.reports.store import FILE as REPORTS
@@ -118,7 +120,7 @@ class App(Judge):
         self,
         settings: Settings,
         *,
-        note: Callable[[Record | Refusal], None],
+        note: Callable[[Record | Refusal | Rebuff], None],
         rules: RuleSet | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -128,6 +130,7 @@ class App(Judge):
         self._collector = Collector(_reports(settings), now=now) if settings.reports.collect else None
         self._cloud = cloud_of(settings)
         self._ledger = _ledger(settings)
+        self._greylist = _greylist(settings, now)
         self._path = Path(
             sight=self.sight,
             means=Means(
@@ -140,6 +143,7 @@ class App(Judge):
             ),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
+            greylist=self._greylist,
         )
 
     async def __aenter__(self) -> Self:
@@ -156,6 +160,8 @@ class App(Judge):
             await self._collector.__aexit__(kind, error, at)
         await self._cloud.__aexit__(kind, error, at)
         self._ledger.close()
+        if self._greylist is not None:
+            self._greylist.close()
 
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> Transaction:
         """Begin a transaction under the rule set in force now."""
@@ -165,6 +171,10 @@ class App(Judge):
         if self._collector and isinstance(note, Record):
             self._collector.note(note)
         self._note(note)
+
+    def rebuffed(self, rebuff: Rebuff) -> None:
+        """Note what the edge has refused by itself."""
+        self._note(rebuff)
 
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
@@ -178,6 +188,9 @@ def prepare(settings: Settings) -> None:
         _ledger(settings).close()
         if settings.reports.collect:
             _reports(settings).close()
+        greylist = _greylist(settings, time.time)
+        if greylist is not None:
+            greylist.close()
     except (OSError, sqlite3.Error) as error:
         message = f"cannot be used: {getattr(error, 'strerror', None) or error}"
         raise ConfigurationError([Problem(file=str(settings.data_dir), line=0, column=0, message=message)]) from error
@@ -307,6 +320,12 @@ async def write_reports(settings: Settings, directory: FilePath, period: Period)
 
 def _reports(settings: Settings) -> Store:
     return Store(settings.data_dir / REPORTS, keep_days=settings.reports.keep_days)
+
+
+def _greylist(settings: Settings, now: Callable[[], float]) -> Greylist | None:
+    if not settings.greylist.enabled:
+        return None
+    return Greylist(settings.greylist, settings.data_dir / "greylist.sqlite", now=now)
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

@@ -30,7 +30,9 @@ from inbound.verdicts import Verdicts
 log = logging.getLogger(__name__)
 
 OUT_OF_TIME = "out of time"
-NOT_DONE = Reply(451, "4.3.0", "Not everything could be done with this message yet, please try again later")
+NOT_DONE = Reply(
+    451, "4.3.0", "Not everything could be done with this message yet, please try again later", "not everything done"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

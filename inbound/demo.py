@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from inbound.app import App
 from inbound.clients.dns import Resolver
+from inbound.receive import Rebuff
 from inbound.receive.edge import Edge
 from inbound.record import Record
 from inbound.samples import Sample, all_samples, crlf, shipped
@@ -36,7 +37,7 @@ class Outcome:
     """What became of a sample: the replies it got, and what the receiver noted meanwhile."""
 
     replies: Mapping[str, Answer]
-    notes: tuple[Record | Refusal, ...]
+    notes: tuple[Record | Refusal | Rebuff, ...]
 
     @property
     def reply(self) -> str:
@@ -66,10 +67,10 @@ def _codes(answer: str) -> str:
 class Demo:
     """A receiver in `settings.data_dir`, and what the samples need around it. `async with Demo(settings) as demo: …`."""
 
-    def __init__(self, settings: Settings, *, note: Callable[[Record | Refusal], None] | None = None) -> None:
+    def __init__(self, settings: Settings, *, note: Callable[[Record | Refusal | Rebuff], None] | None = None) -> None:
         self._settings = settings
         self._note = note
-        self._notes: list[Record | Refusal] = []
+        self._notes: list[Record | Refusal | Rebuff] = []
         self._now: float | None = None
         self.samples = all_samples()
         self.addresses: list[str] = []
@@ -127,7 +128,7 @@ class Demo:
             self._now = None
         return Outcome(replies=replies, notes=tuple(self._notes))
 
-    def _take(self, note: Record | Refusal) -> None:
+    def _take(self, note: Record | Refusal | Rebuff) -> None:
         self._notes.append(note)
         if self._note is not None:
             self._note(note)

@@ -22,8 +22,8 @@ from inbound.verdicts import BlockVerdict, Listing
 
 log = logging.getLogger(__name__)
 
-NOT_OURS = Reply(550, "5.7.1", "not relaying: that domain does not receive its mail here")
-DENIED = Reply(554, "5.7.1", "your address is on the deny list of this server")
+NOT_OURS = Reply(550, "5.7.1", "not relaying: that domain does not receive its mail here", "not our domain")
+DENIED = Reply(554, "5.7.1", "your address is on the deny list of this server", "on the deny list")
 
 _LISTINGS = IPv4Network("127.0.0.0/8")  # RFC 5782 2.1
 _USUAL = IPv4Network("127.0.0.0/24")
@@ -92,7 +92,7 @@ def _blocked(listings: tuple[Listing, ...]) -> Reply:
         return DENIED
     why = f" ({first.meaning})" if first.meaning else ""
     text = f"your address is listed by {first.list}{why}"
-    return Reply(554, "5.7.1", "".join(char if " " <= char <= "~" else "?" for char in text)[:400])
+    return Reply(554, "5.7.1", "".join(char if " " <= char <= "~" else "?" for char in text)[:400], "on a DNSBL")
 
 
 def _unmapped(ip: IPAddress) -> IPAddress:

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from inbound.receive import Rebuff
 from inbound.record import Record, heading, line
+from inbound.reply import Reply
 from inbound.transaction import Refusal
 
 _REFUSED = {True: "refused at RCPT", False: "deferred at RCPT"}
+_REBUFFED = {True: "refused by the edge", False: "deferred by the edge"}
+
+Note = Record | Refusal | Rebuff
 
 
 class Journal:
@@ -28,7 +33,7 @@ class Journal:
         self._turns = tempfile.TemporaryFile() if shared else None  # noqa: SIM115 - kept while the program runs
         self._json = form == "json" or (form == "auto" and not stream.isatty())
 
-    def __call__(self, note: Record | Refusal) -> None:
+    def __call__(self, note: Note) -> None:
         """Write one, at once."""
         if self._json:
             written = _encoded({"at": _now(), **_document(note)})
@@ -65,21 +70,42 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _document(note: Record | Refusal) -> dict[str, Any]:
+def _document(note: Note) -> dict[str, Any]:
     if isinstance(note, Record):
         return {"event": "message", **note.document()}
+    if isinstance(note, Rebuff):
+        transaction = {} if note.mail_from is None else {"mail_from": note.mail_from, "rcpt_to": list(note.rcpt_to)}
+        return {
+            "event": _REBUFFED[note.reply.refuses],
+            "client": {"ip": note.ip, "helo": note.helo},
+            "command": note.command,
+            **transaction,
+            "reply": _reply(note.reply),
+        }
     return {
         "event": _REFUSED[note.reply.refuses],
         "client": {"ip": str(note.client.ip), "helo": note.client.helo},
         "mail_from": note.mail_from,
         "recipient": note.recipient,
-        "reply": {"code": note.reply.code, "enhanced": note.reply.enhanced, "text": note.reply.text},
+        "reply": _reply(note.reply),
     }
 
 
-def _lines(note: Record | Refusal) -> list[str]:
+def _reply(reply: Reply) -> dict[str, Any]:
+    return {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text, "reason": reply.reason}
+
+
+def _lines(note: Note) -> list[str]:
     if isinstance(note, Record):
         return note.lines()
+    if isinstance(note, Rebuff):
+        whose = "" if note.mail_from is None else f" for <{note.mail_from}>"
+        return [
+            _REBUFFED[note.reply.refuses],
+            line("from", f"{note.helo or '?'} [{note.ip}]{whose}"),
+            *([line("to", ", ".join(note.rcpt_to))] if note.rcpt_to else ()),
+            line("reply", f"{note.reply}" + (f" (to {note.command})" if note.command else "")),
+        ]
     return [
         _REFUSED[note.reply.refuses],
         *heading(note.client, note.mail_from, note.recipient),

@@ -5,7 +5,7 @@ CR, LF or non-ASCII text, or longer than a reply line may be.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inbound.errors import InboundError
 
@@ -21,11 +21,15 @@ class ReplyError(InboundError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One single-line SMTP reply with its enhanced status code (RFC 5321 4.2, RFC 2034, RFC 3463)."""
+    """One single-line SMTP reply with its enhanced status code (RFC 5321 4.2, RFC 2034, RFC 3463).
+
+    `reason` says in a few words that never change why it is no yes; it is for the log and is not sent.
+    """
 
     code: int
     enhanced: str
     text: str
+    reason: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not (200 <= self.code < 300 or 400 <= self.code < 600):  # noqa: PLR2004 - the classes of RFC 5321 4.2.1

@@ -32,9 +32,12 @@ NO_RULE_TOOK_IT = "no rule took it"
 UNDECIDED = "a rule could not be decided"
 DIFFERENT_ANSWERS = "recipients need different answers"
 
-UNTAKEN = Reply(550, "5.7.1", "No rule here takes this message")
+UNTAKEN = Reply(550, "5.7.1", "No rule here takes this message", NO_RULE_TOOK_IT)
 SEPARATE = Reply(
-    451, "4.5.3", "Recipients of this message need different answers, please send to each of them on its own"
+    451,
+    "4.5.3",
+    "Recipients of this message need different answers, please send to each of them on its own",
+    DIFFERENT_ANSWERS,
 )
 
 
@@ -270,7 +273,7 @@ def _walk(ruleset: RuleSet, facts: Facts, found: dict[str, Finding]) -> _Course:
 def _deferral(finding: Finding) -> Reply:
     """RFC 3463 X.7.0: no code says more truly that a check of ours, or DNS behind it, gave no answer."""
     checks = " and ".join(dict.fromkeys(finding.checks))
-    return Reply(451, "4.7.0", f"The {checks} check could not be completed, please try again later")
+    return Reply(451, "4.7.0", f"The {checks} check could not be completed, please try again later", UNDECIDED)
 
 
 def outlook(ruleset: RuleSet, recipient: str, *, client: Client, mail_from: str, block: BlockVerdict) -> Outlook:

@@ -67,6 +67,8 @@ Count = Annotated[int, Field(gt=0)]
 Allowed = Annotated[int, Field(ge=0)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Patience = Annotated[float, Field(ge=14_400, allow_inf_nan=False)]  # RFC 5321 4.5.4.1: queues may rest for hours
 
 
 @keys
@@ -154,6 +156,21 @@ class Limits:
 
 
 @keys
+class Greylist:
+    """Greylisting (RFC 6647): who is not known yet is answered 451 at RCPT, and taken when it comes again.
+
+    Known is whose mail was taken before, by its network (/24 or /64) or by the domain that passes SPF; who is on the `allow`
+    list never waits.
+    """
+
+    enabled: bool = False  # every first mail of a stranger comes later; many a bot does not come again
+    delay_seconds: Delay = 60.0  # from the first try until a retry is taken, an hour at most; RFC 6647 5 says 1 minute
+    retry_seconds: Patience = 86_400.0  # a retry that comes later is a first try again; RFC 6647 5 says 24 hours
+    remember_days: Seconds = 36.0  # who has come again, since it wrote last; mail that comes once a month is known
+    entries: Count = 200_000  # remembered in all, about 100 octets each, in `data_dir`
+
+
+@keys
 class Deadlines:
     """Seconds that each step may take."""
 
@@ -201,6 +218,7 @@ class Settings:
     tls: Tls | None = None  # STARTTLS is offered when it is set
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
     block_list: BlockList = BlockList()  # see below
+    greylist: Greylist = Greylist()  # see below
     spam: Spam = Spam()  # see below
     reports: Reports = Reports()  # see below
     limits: Limits = Limits()  # see below

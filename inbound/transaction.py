@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from inbound.deliver import Means, deliver
 from inbound.examine import Stages, begin, examine
 from inbound.gate import Gate
+from inbound.greylist import Greylist
 from inbound.mail import Client, Headers, Mail, message_id
 from inbound.mime import attachments
 from inbound.offload import offload
@@ -26,9 +27,12 @@ from inbound.verdicts import BlockVerdict, Verdicts
 BIG = 256 * 1024  # octets: finding the attachments of a larger message would hold up the others
 
 TAKEN = Reply(250, "2.1.5", "Recipient ok")
-NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here")  # SES: "mailbox unavailable", RFC 3463 5.1.1
-NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 4
-NEEDS_ITS_OWN_TRANSACTION = Reply(452, "4.5.3", "This recipient may need another answer, send it separately")
+# SES: "mailbox unavailable"; RFC 3463 5.1.1
+NO_SUCH_RECIPIENT = Reply(550, "5.1.1", "No such recipient here", "no such recipient")
+NEEDS_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first", "TLS required")  # RFC 3207 4
+NEEDS_ITS_OWN_TRANSACTION = Reply(
+    452, "4.5.3", "This recipient may need another answer, send it separately", "recipients need different answers"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Path:
     means: Means
     hostname: str
     authserv_id: str
+    greylist: Greylist | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +95,21 @@ class Transaction:
         if self._party is None:
             envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
             self._party = Party(self._path.sight.gate, self._ruleset, envelope)
-        refusal = self._party.join(address)
+        refusal = self._party.join(address) or await self._wait(self._party, address)
         if refusal is None:
             return TAKEN
         self._note(Refusal(client=self._client, mail_from=self._mail_from, recipient=address, reply=refusal))
         return refusal
+
+    async def _wait(self, party: "Party", address: str) -> Reply | None:
+        """Who is on the operator's `allow` list never waits, and who must is not in the party."""
+        greylist = self._path.greylist
+        if greylist is None or (await self._block).allowed:
+            return None
+        later = await greylist.answer(self._client, self._mail_from, address, self._begun.spf)
+        if later is not None:
+            party.part(address)
+        return later
 
     async def message(self, raw: bytes) -> Reply:
         """The path of a message: examine, decide, deliver, and say so."""
@@ -106,6 +121,8 @@ class Transaction:
         decision = await _decided(self._ruleset, mail, verdicts)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
+        if path.greylist is not None and delivery.reply.accepts:
+            await path.greylist.learn(mail.client, verdicts)
         self._note(
             Record(
                 message_id=mail.message_id,
@@ -173,6 +190,10 @@ class Party:
         self._answers = ahead.answers
         self.members[recipient] = None
         return None
+
+    def part(self, recipient: str) -> None:
+        """Let the recipient go again."""
+        del self.members[recipient]
 
 
 async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts) -> Decision:

@@ -145,6 +145,11 @@ class BlockVerdict:
     listings: tuple[Listing, ...] = ()
     unanswered: tuple[str, ...] = ()
 
+    @property
+    def allowed(self) -> bool:
+        """The client is on the operator's `allow` list."""
+        return any(listing.list == "allow" for listing in self.listings)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:

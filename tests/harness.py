@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inbound.app import App
+from inbound.receive import Rebuff
 from inbound.receive.edge import Edge
 from inbound.record import Record
 from inbound.settings import Listener, Settings
@@ -46,7 +47,7 @@ class Receiver:
     dns: DnsServer
     directory: Path
     address: str
-    notes: list[Record | Refusal] = field(default_factory=list)
+    notes: list[Record | Refusal | Rebuff] = field(default_factory=list)
 
     @property
     def record(self) -> Record:
@@ -99,7 +100,7 @@ async def receiver(
     if rules is not None:
         (directory / "rules.yaml").write_text(rules, encoding="utf-8")
         settings = replace(settings, rules=directory / "rules.yaml")
-    notes: list[Record | Refusal] = []
+    notes: list[Record | Refusal | Rebuff] = []
     server = await DnsServer(dns).start()
     try:
         used = replace(settings, **{"resolver": server.address, **more})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inbound.errors import ConfigurationError
+from inbound.record import Record
 from inbound.settings import Tls
 from inbound.verdicts import Status
 from tests.harness import DNS, mail, receiver
@@ -26,7 +27,7 @@ def sent(directory: Path, raw: bytes, *, rules: str = STORE, **more: Any) -> tup
     async def run() -> tuple[str, Any, dict[str, bytes]]:
         async with receiver(directory, rules=rules, **more) as mx:
             reply = await mx.reply(raw)
-            return reply, mx.record if mx.notes else None, mx.objects("mail-all")
+            return reply, next((one for one in mx.notes if isinstance(one, Record)), None), mx.objects("mail-all")
 
     return asyncio.run(run())
 

@@ -191,7 +191,12 @@ def test_a_record_is_one_json_document_that_says_why(tmp_path: Path) -> None:
             document = json.loads(json.dumps(mx.record.document()))
             rules = document["recipients"]["support@example.com"]["rules"]
             assert {"name": "support", "met": True, "why": "it has no condition"} in rules
-            assert document["reply"] == {"code": 250, "enhanced": "2.0.0", "text": f"OK {mx.record.message_id}"}
+            assert document["reply"] == {
+                "code": 250,
+                "enhanced": "2.0.0",
+                "text": f"OK {mx.record.message_id}",
+                "reason": "",
+            }
             assert sorted(document["timings_ms"]) == ["arc", "dkim", "dmarc", "iprev", "spam", "spf", "virus"]
 
     asyncio.run(run())

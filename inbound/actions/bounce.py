@@ -10,6 +10,8 @@ from inbound.actions.notice import TopicArn, announce
 from inbound.reply import Reply, ReplyError
 from inbound.schema import keys
 
+REFUSED = "refused by a rule"
+
 
 @keys
 class Bounce(Usual):
@@ -67,4 +69,4 @@ class Bounce(Usual):
 
 @functools.lru_cache(256)  # asked about for every recipient of every message
 def _reply(code: int, enhanced: str, text: str) -> Reply:
-    return Reply(code, enhanced, text)
+    return Reply(code, enhanced, text, REFUSED)

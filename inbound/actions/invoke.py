@@ -16,6 +16,7 @@ from inbound.schema import keys
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds that a RequestResponse function has (SES's limit)
+REFUSED = "refused by a function"
 ANSWER_UNUSABLE = "function's answer cannot be used"
 
 FunctionName = Annotated[
@@ -89,7 +90,10 @@ def _reply(told: dict[str, Any]) -> Reply:
     try:
         code = int(told.get("smtp_reply_code", 550))
         reply = Reply(
-            code, str(told.get("status_code", f"{code // 100}.7.1")), str(told.get("message", "Message refused"))
+            code,
+            str(told.get("status_code", f"{code // 100}.7.1")),
+            str(told.get("message", "Message refused")),
+            REFUSED,
         )
     except (ReplyError, ValueError, TypeError) as error:
         raise TemporaryFailure(ANSWER_UNUSABLE, str(error)) from error

@@ -16,7 +16,7 @@ from inbound.schema import keys
 LONGEST = 150 * 1024  # octets of the message with its header fields (AWS: "Publish to Amazon SNS topic action")
 LONGEST_NOTIFICATION = 256 * 1024  # octets that SNS takes
 TOO_LARGE = "message too large for SNS"
-REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient")  # the words SES has for it
+REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient", TOO_LARGE)  # the words SES has for it
 
 
 @keys

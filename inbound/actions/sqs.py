@@ -15,7 +15,7 @@ from inbound.schema import keys
 
 LONGEST = 256 * 1024  # octets; SQS takes 1 MiB today, queues made earlier and other services this much
 TOO_LARGE = "message too large for SQS"
-REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient")
+REFUSED = Reply(552, "5.2.3", "Message length exceeds limit set by recipient", TOO_LARGE)
 
 QueueUrl = Annotated[
     str,

@@ -6,8 +6,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from inbound.mail import IPAddress
 from inbound.reply import Reply
 
-FULL = Reply(421, "4.3.2", "too many connections at the moment, try again later")
-TOO_MANY = Reply(421, "4.7.0", "too many connections from your address, try again later")
+FULL = Reply(421, "4.3.2", "too many connections at the moment, try again later", "too many connections")
+TOO_MANY = Reply(
+    421, "4.7.0", "too many connections from your address, try again later", "too many connections of one client"
+)
 
 Place = IPv4Address | IPv6Network
 

@@ -14,27 +14,29 @@ from inbound.reply import Reply
 from inbound.settings import Limits
 
 END = b"\r\n.\r\n"
-BARE = Reply(550, "5.6.11", "bare CR, bare LF and NUL are not taken in a message (RFC 5321 2.3.8)")
+BARE = Reply(
+    550, "5.6.11", "bare CR, bare LF and NUL are not taken in a message (RFC 5321 2.3.8)", "bare line end or NUL"
+)
 
 
 def too_large(limits: Limits) -> Reply:
     """The refusal of a message over the limit, at MAIL FROM or at its end."""
-    return Reply(552, "5.3.4", f"the message is larger than {limits.message_bytes} octets")
+    return Reply(552, "5.3.4", f"the message is larger than {limits.message_bytes} octets", "message too large")
 
 
 def line_too_long(limits: Limits) -> Reply:
     """The refusal of a message with an overlong line."""
-    return Reply(554, "5.6.0", f"a line is longer than {limits.line_bytes} octets")
+    return Reply(554, "5.6.0", f"a line is longer than {limits.line_bytes} octets", "line too long")
 
 
 def header_too_large(limits: Limits) -> Reply:
     """The refusal of a message whose header block is over the limit."""
-    return Reply(552, "5.3.4", f"the header is larger than {limits.header_bytes} octets")
+    return Reply(552, "5.3.4", f"the header is larger than {limits.header_bytes} octets", "header too large")
 
 
 def too_many_fields(limits: Limits) -> Reply:
     """The refusal of a message with too many header fields."""
-    return Reply(554, "5.6.0", f"the header has more than {limits.header_fields} fields")
+    return Reply(554, "5.6.0", f"the header has more than {limits.header_fields} fields", "too many header fields")
 
 
 class Content:

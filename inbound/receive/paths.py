@@ -27,13 +27,13 @@ _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-
 _FROM = re.compile(r"from: *", re.IGNORECASE)
 _TO = re.compile(r"to: *", re.IGNORECASE)
 
-SYNTAX_MAIL = Reply(501, "5.5.4", "syntax: MAIL FROM:<address> [parameters]")
-SYNTAX_RCPT = Reply(501, "5.5.4", "syntax: RCPT TO:<address> [parameters]")
-BAD_SENDER = Reply(501, "5.1.7", "that is not the address of a sender (RFC 5321 4.1.2)")
-BAD_RECIPIENT = Reply(501, "5.1.3", "that is not the address of a recipient (RFC 5321 4.1.2)")
-LITERAL_RECIPIENT = Reply(550, "5.7.1", "mail for address literals is not taken here")
-NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "an address that is not ASCII needs SMTPUTF8 (RFC 6531)")
-BAD_PARAMETER = Reply(501, "5.5.4", "a parameter is malformed or given twice")
+SYNTAX_MAIL = Reply(501, "5.5.4", "syntax: MAIL FROM:<address> [parameters]", "malformed command")
+SYNTAX_RCPT = Reply(501, "5.5.4", "syntax: RCPT TO:<address> [parameters]", "malformed command")
+BAD_SENDER = Reply(501, "5.1.7", "that is not the address of a sender (RFC 5321 4.1.2)", "malformed address")
+BAD_RECIPIENT = Reply(501, "5.1.3", "that is not the address of a recipient (RFC 5321 4.1.2)", "malformed address")
+LITERAL_RECIPIENT = Reply(550, "5.7.1", "mail for address literals is not taken here", "address literal")
+NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "an address that is not ASCII needs SMTPUTF8 (RFC 6531)", "SMTPUTF8 needed")
+BAD_PARAMETER = Reply(501, "5.5.4", "a parameter is malformed or given twice", "malformed parameter")
 
 
 class RefusedError(Exception):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from inbound.mail import Client
-from inbound.receive import Transaction
+from inbound.receive import Rebuff, Transaction
 from inbound.receive.commands import HELO_NAME, IDLE, NOT_OFFERED, WEB, chunk_size, command, mail_from, rcpt_to
 from inbound.receive.conduct import Conduct
 from inbound.receive.data import Content, too_large
@@ -23,6 +23,7 @@ from inbound.receive.paths import RefusedError
 from inbound.receive.replies import (
     BAD_CHUNK,
     BAD_HELO,
+    BROKEN,
     BUSY,
     BYE,
     CANNOT_VERIFY,
@@ -67,7 +68,9 @@ class Session(Wire):
         self._incoming: Incoming | None = None
         self._chunks_failed = False  # what comes of this message can only be thrown away
         self._smtputf8 = False
-        self._recipients = 0
+        self._verb = ""
+        self._mail_from: str | None = None
+        self._rcpt_to: list[str] = []
         self._conduct = Conduct(house.limits)
 
     async def greet(self) -> None:
@@ -100,7 +103,9 @@ class Session(Wire):
 
     async def _obey(self, line: bytes) -> None:
         _leave(self._conduct.says())
+        self._verb = ""
         verb, argument = command(line)
+        self._verb = verb if verb in self._VERBS or verb in NOT_OFFERED else "?"
         if verb in WEB:
             raise LeavingError(WRONG_PROTOCOL)
         if verb in IDLE:
@@ -114,7 +119,7 @@ class Session(Wire):
         self.send_later(str(reply))
 
     async def _refuse(self, reply: Reply) -> None:
-        log.info("%s refused: %s", self.peer, reply)
+        self.note(reply)
         farewell = self._conduct.errs(reply)
         await self._hold_back()
         self._answer(reply)
@@ -125,6 +130,17 @@ class Session(Wire):
         if self._conduct.offends and self._limits.tarpit_seconds:
             await self.flush()
             await asyncio.sleep(self._limits.tarpit_seconds)
+
+    def rebuff(self, reply: Reply) -> Rebuff:
+        """With the command it answers, and whose mail it is about."""
+        return Rebuff(
+            ip=self.address,
+            helo=self._helo,
+            command=self._verb,
+            reply=reply,
+            mail_from=self._mail_from,
+            rcpt_to=tuple(self._rcpt_to),
+        )
 
     def _client(self) -> Client:
         assert self._client_ip is not None  # noqa: S101 - known before the greeting
@@ -164,7 +180,8 @@ class Session(Wire):
     def _forget_transaction(self) -> None:
         self._transaction = None
         self._smtputf8 = False
-        self._recipients = 0
+        self._mail_from = None
+        self._rcpt_to.clear()
         self._chunks_failed = False
         self.drop_message()
 
@@ -188,6 +205,7 @@ class Session(Wire):
             raise RefusedError(TOO_FAST)
         self._chunks_failed = False
         self._transaction = self._house.door.open(self._client(), sender.address, smtputf8=sender.smtputf8)
+        self._mail_from = sender.address
         self._smtputf8 = sender.smtputf8
         self._answer(SENDER_OK)
 
@@ -198,11 +216,13 @@ class Session(Wire):
         if self._incoming or self._chunks_failed:
             raise RefusedError(CHUNKS_BEGUN)
         address = rcpt_to(argument or "", smtputf8=self._smtputf8)
-        if self._recipients >= self._limits.recipients:
+        if len(self._rcpt_to) >= self._limits.recipients:
+            self.note(TOO_MANY_RECIPIENTS)
             self._answer(TOO_MANY_RECIPIENTS)
             return
         reply = await self._transaction.recipient(address)
-        self._recipients += reply.accepts
+        if reply.accepts:
+            self._rcpt_to.append(address)
         farewell = self._conduct.names_recipient(reply)
         if reply.refuses:
             await self._hold_back()
@@ -260,7 +280,7 @@ class Session(Wire):
     def _content_refusal(self) -> Reply | None:
         if not self._transaction:
             return MAIL_FIRST if self._helo else HELO_FIRST
-        return None if self._recipients else NO_RECIPIENTS
+        return None if self._rcpt_to else NO_RECIPIENTS
 
     async def _before_reading(self, octets: int) -> None:
         """A client that is waited for must have its replies."""
@@ -271,10 +291,12 @@ class Session(Wire):
         transaction = self._transaction
         assert transaction is not None  # noqa: S101 - or there is no content
         self._incoming = None
-        self._forget_transaction()
         try:
             reply = await self._judged(transaction, incoming.content)
+            if reply is BROKEN or reply is incoming.content.flaw:
+                self.note(reply)
         finally:
+            self._forget_transaction()
             incoming.release()
         self._conduct.brings_message(reply)
         self._answer(reply)
@@ -283,7 +305,6 @@ class Session(Wire):
     async def _judged(self, transaction: Transaction, content: Content) -> Reply:
         raw = content.finish()
         if content.flaw:
-            log.info("%s message refused: %s", self.peer, content.flaw)
             return content.flaw
         await self.flush()
         return await self._house.work(transaction, raw, self.peer)

@@ -18,6 +18,7 @@ from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from aiosmtpd.smtp import SMTP
 
 from inbound.mail import IPAddress, Tls
+from inbound.receive import Rebuff
 from inbound.receive.census import Place, place, unmapped
 from inbound.receive.house import House
 from inbound.receive.inflow import CrowdedError, GoneError, Inflow, ProxyReader, SilentError, StoppingError
@@ -78,6 +79,25 @@ class Wire(SMTP):
     async def one_command(self) -> None:
         """Read one command and answer it."""
         raise NotImplementedError
+
+    @property
+    def address(self) -> str:
+        """The client's address as far as it is known, for notes."""
+        if self._client_ip:
+            return str(self._client_ip)
+        peer = self._writer.get_extra_info("peername")
+        return str(peer[0]) if peer else "?"
+
+    def rebuff(self, reply: Reply) -> Rebuff:
+        """The note of this reply, with what is known of the client by now."""
+        raise NotImplementedError
+
+    def note(self, reply: Reply) -> None:
+        """Have a refusal or deferral of ours noted. What is wrong with the log is no matter between us and the client."""
+        try:
+            self._house.door.rebuffed(self.rebuff(reply))
+        except Exception:
+            log.exception("%s: cannot be noted: %s", self.peer, reply)
 
     def drop_message(self) -> None:
         """Forget what has come of a message."""
@@ -225,12 +245,13 @@ class Wire(SMTP):
     async def handle_exception(self, error: Exception) -> str:
         """Log what nobody expected, and keep its text from the client."""
         log.error("%s: unexpected exception", self.peer, exc_info=error)
+        self.note(BROKEN)
         return str(BROKEN)
 
     async def _part(self, reply: Reply) -> None:
         """Say why, and let it be read: closing with octets unread would reset the connection and lose the reply."""
         if reply is not BYE:
-            log.info("%s is left: %s", self.peer, reply)
+            self.note(reply)
         await self.push(str(reply))
         if not self._writer.can_write_eof():
             return

@@ -18,6 +18,7 @@ SECTIONS = {
     "Certificate": "An entry of `tls.more`",
     "BlockList": "`block_list`",
     "DnsblZone": "An entry of `block_list.dnsbl`",
+    "Greylist": "`greylist`",
     "Spam": "`spam`",
     "Reports": "`reports`",
     "Limits": "`limits`",

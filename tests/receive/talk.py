@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from inbound.mail import Client
+from inbound.receive import Rebuff
 from inbound.receive.edge import Edge
 from inbound.reply import Reply
 from inbound.settings import Limits, Listener, Tls
@@ -64,6 +65,10 @@ class FakeDoor:
     recipient_reply: Callable[[str], Reply] = lambda _address: RECIPIENT_OK
     opened: list[Received] = field(default_factory=list)
     messages: list[Received] = field(default_factory=list)
+    rebuffs: list[Rebuff] = field(default_factory=list)
+
+    def rebuffed(self, rebuff: Rebuff) -> None:
+        self.rebuffs.append(rebuff)
 
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> FakeTransaction:
         received = Received(client, mail_from, smtputf8)
