@@ -140,6 +140,7 @@ class App(Judge):
                 budget=settings.deadlines.deliver,
                 account=settings.account,
                 region=settings.region,
+                ours=settings.events == "inbound",
             ),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,

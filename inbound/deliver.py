@@ -45,6 +45,7 @@ class Means:
     budget: float
     account: str
     region: str
+    ours: bool = True  # events have our own key beside SES's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,7 @@ class _Course:
             content=stamped(self.mail, self.block, self.seen()),
             account=self.means.account,
             region=self.means.region,
+            ours=self.means.ours,
         )
         try:
             async with asyncio.timeout(seconds):

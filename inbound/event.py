@@ -4,7 +4,8 @@
    header fields (To, Cc), `recipients` from the envelope; `receipt.timestamp` is the time of receipt.
 2. Header fields are read from the message as it is stored, so ours come first. 10 KB of them are told; the rest is left
    out and `headersTruncated` says so. `commonHeaders` stays complete, up to a cap that no honest mail reaches.
-3. Everything of ours is under one key, `inbound`, the last one; the names in it are those of `inbound check --json`.
+3. Everything of ours is under one key, `inbound`, the last one; the names in it are those of `inbound check --json`. The
+   setting `events: ses` leaves it out, for readers that take nothing they do not know.
 4. The size of an event is bounded, whatever the sender wrote.
 """
 
@@ -33,7 +34,7 @@ Json = dict[str, Any]
 class Event:
     """What is told of one action on one message: `action` is SES's `receipt.action`, `now` seconds since the epoch.
 
-    `content` is the message as stored; `recipients` are those that met the rule.
+    `content` is the message as stored; `recipients` are those that met the rule; `ours` puts our own key beside SES's.
     """
 
     mail: Mail
@@ -43,11 +44,12 @@ class Event:
     content: bytes
     action: Mapping[str, Any]
     now: float
+    ours: bool = True
 
 
 def lambda_event(event: Event) -> bytes:
     """The JSON that a function is invoked with: one record, never the body."""
-    ses = {"mail": _mail(event), "receipt": _receipt(event), "inbound": _inbound(event)}
+    ses = {"mail": _mail(event), "receipt": _receipt(event), **_ours(event)}
     record = {"eventSource": "aws:ses", "eventVersion": "1.0", "ses": ses}
     return _json({"Records": [record]}).encode("utf-8")
 
@@ -57,8 +59,7 @@ def notification(event: Event, *, content: str | None = None) -> str:
     told: Json = {"notificationType": "Received", "mail": _mail(event), "receipt": _receipt(event)}
     if content is not None:
         told["content"] = content
-    told["inbound"] = _inbound(event)
-    return _json(told)
+    return _json(told | _ours(event))
 
 
 def _mail(event: Event) -> Json:
@@ -229,6 +230,10 @@ def _receipt(event: Event) -> Json:
         receipt["dmarcPolicy"] = found.dmarc.applied_policy
     receipt["action"] = dict(event.action)
     return receipt
+
+
+def _ours(event: Event) -> Json:
+    return {"inbound": _inbound(event)} if event.ours else {}
 
 
 def _inbound(event: Event) -> Json:

@@ -208,6 +208,7 @@ class Settings:
     data_dir: Path = Path("data")  # the secret and the ledger; with cloud: local buckets, keys and topics too
     account: str = "000000000000"  # in the ARNs of events
     region: str = "us-east-1"  # in the ARNs of events, and where AWS is called
+    events: Literal["inbound", "ses"] = "inbound"  # `ses`: what consumers are told is SES's alone, without our own key
     endpoint_url: str | None = None  # for every AWS service; boto3's own AWS_ENDPOINT_URL_<SERVICE> work too
     functions: dict[str, tuple[str, ...]] = field(
         default_factory=dict

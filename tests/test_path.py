@@ -44,6 +44,32 @@ def test_an_ordinary_mail_is_judged_stored_and_answered_with_its_id(tmp_path: Pa
     asyncio.run(run())
 
 
+TELL = """
+rules:
+  - name: tell
+    recipients: [example.com]
+    actions:
+      - sns: {topic_arn: "arn:aws:sns:us-east-1:000000000000:mail"}
+      - lambda: {function: note, invocation: request_response}
+"""
+NOTE = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
+
+
+@pytest.mark.parametrize(("events", "ours"), [("inbound", ["inbound"]), ("ses", [])])
+def test_what_is_told_beyond_ses_can_be_left_out(tmp_path: Path, events: str, ours: list[str]) -> None:
+    seen = tmp_path / "event.json"
+
+    async def run() -> None:
+        functions = {"note": (sys.executable, "-c", NOTE, str(seen))}
+        async with receiver(tmp_path, rules=TELL, events=events, functions=functions) as mx:
+            assert (await mx.reply(mail())).startswith("250 ")
+            (notice,) = mx.notifications("mail")
+            assert list(notice) == ["notificationType", "mail", "receipt", "content", *ours]
+            assert list(json.loads(seen.read_text())["Records"][0]["ses"]) == ["mail", "receipt", *ours]
+
+    asyncio.run(run())
+
+
 def test_a_sealed_object_opens_and_is_what_was_received(tmp_path: Path) -> None:
     async def run() -> None:
         async with receiver(tmp_path) as mx:

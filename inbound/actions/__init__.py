@@ -31,6 +31,7 @@ class Letter:
 
     `content` is what is stored or handed on: the header block of ours, fields added by rules, the message without forged
     copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for the ARNs in events.
+    `ours` says that events have our own key beside SES's.
     """
 
     mail: Mail
@@ -40,6 +41,7 @@ class Letter:
     content: bytes
     account: str
     region: str
+    ours: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ def event(letter: Letter, action: Mapping[str, Any]) -> Event:
         content=letter.content,
         action={key: value for key, value in action.items() if value is not None},
         now=time.time(),
+        ours=letter.ours,
     )
 
 

@@ -86,8 +86,8 @@ class Webhook(Usual):
                 return notification(event(letter, action), content=content).encode("utf-8")
             case "parsed":
                 told = json.loads(notification(event(letter, action)))
-                ours = told.pop("inbound")
-                return json.dumps(told | {"parsed": parsed(letter), "inbound": ours}).encode("ascii")
+                ours = {"inbound": told.pop("inbound")} if letter.ours else {}
+                return json.dumps(told | {"parsed": parsed(letter)} | ours).encode("ascii")
             case _:
                 return notification(event(letter, action)).encode("utf-8")
 

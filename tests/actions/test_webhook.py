@@ -24,7 +24,7 @@ SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 
 def posted(
-    data_dir: Path, content: bytes = CONTENT, *, tries: int = 1, **more: Any
+    data_dir: Path, content: bytes = CONTENT, *, tries: int = 1, ours: bool = True, **more: Any
 ) -> list[tuple[dict[str, str], bytes]]:
     """What the service was sent: the fields of the request by lower-case name, and the body."""
 
@@ -32,7 +32,7 @@ def posted(
         async with service(b"HTTP/1.1 200 OK\r\n\r\n") as (port, seen), local(data_dir) as cloud:
             action = Webhook(url=f"http://127.0.0.1:{port}/hook?key=x", secret_env="HOOK", allow_private=True, **more)
             for _ in range(tries):
-                done = await action.perform(letter(content), cloud)
+                done = await action.perform(letter(content, ours=ours), cloud)
                 assert done.detail == {"status": "200"}
             return seen
 
@@ -64,6 +64,12 @@ def test_the_notification_is_posted_signed_with_time_and_id(tmp_path: Path) -> N
 def test_a_retry_has_the_same_id(tmp_path: Path) -> None:
     first, second = posted(tmp_path, tries=2)
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
+
+
+def test_our_own_key_can_be_left_out_of_every_payload(tmp_path: Path) -> None:
+    for payload in ("event", "content", "parsed"):
+        told = json.loads(posted(tmp_path, payload=payload, ours=False)[0][1])
+        assert "inbound" not in told
 
 
 @pytest.mark.timeout(300)
