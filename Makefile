@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run demo test check format lock clean
+.PHONY: run demo test soak check format lock clean
 
 run: $(VENV)/.runtime  ## a receiver on 127.0.0.1:2525 with embedded defaults, and a first message through it
 	$(BIN)/inbound serve --with-samples
@@ -13,6 +13,9 @@ demo: $(VENV)/.runtime  ## every sample through a receiver by SMTP, and the tabl
 
 test: $(VENV)/.dev debian  ## everything, on real parts
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev  ## half an hour of good, bad, slow and broken clients; not in CI
+	SOAK_CONNECTIONS=100000 $(BIN)/python -m tests.soak 1800
 
 check: $(VENV)/.dev  ## style, types, import directions, and that the documents are true
 	$(BIN)/ruff check .
