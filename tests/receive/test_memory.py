@@ -1,0 +1,126 @@
+"""The memory of a process of its own, as the kernel counts it, while it is attacked."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.receive.talk import Served, Talk, run, talking
+
+MIB = 1024 * 1024
+LINE = b"x" * 998 + b"\r\n"
+
+# An edge whose door holds each message for a moment, as the examination would.
+SERVER = """
+import asyncio, sys
+from inbound.reply import Reply
+from tests.receive.talk import FakeDoor, run, served
+
+async def held(raw):
+    await asyncio.sleep(0.5)
+    return Reply(250, "2.6.0", str(len(raw)))
+
+async def play():
+    door = FakeDoor(at_message=held)
+    door.messages = type("Nothing", (), {"append": lambda *_: None})()
+    async with served(door) as server:
+        print(server.port, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+run(play())
+"""
+
+
+@asynccontextmanager
+async def a_process() -> AsyncIterator[tuple[Served, Path]]:
+    """The server, and where the kernel tells about its process."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        port = int(await asyncio.wait_for(process.stdout.readline(), 30))
+        edge: object = None
+        yield Served(edge, "127.0.0.1", port), Path(f"/proc/{process.pid}")  # type: ignore[arg-type]
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+def peak(process: Path) -> int:
+    """Octets that the process held at most since `forget`."""
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def forget(process: Path) -> None:
+    """Begin to count anew, from what it holds now (proc(5))."""
+    (process / "clear_refs").write_text("5")
+
+
+async def send(talk: Talk, octets: bytes, times: int) -> str:
+    """So many octets behind DATA, an end, and the reply to it."""
+    await talk.begin_data()
+    talk.send(b"\r\n")  # it is all body
+    for _ in range(times):
+        talk.send(octets)
+        await talk.writer.drain()
+    talk.send(b"\r\n.\r\n")
+    async with asyncio.timeout(40):
+        return (await talk.reader.readline()).decode()[:9]
+
+
+@pytest.mark.parametrize(
+    ("octets", "reply"),
+    [(b"x" * MIB, "554 5.6.0"), (LINE * 1000, "552 5.3.4"), (b"\n" * MIB, "550 5.6.1")],
+    ids=["no line end", "good lines", "bare LF"],
+)
+def test_two_hundred_mib_take_no_more_than_a_message_may(octets: bytes, reply: str) -> None:
+    async def play() -> tuple[str, int]:
+        async with a_process() as (server, process), talking(server) as talk:
+            forget(process)
+            before = peak(process)
+            answer = await send(talk, octets, 200 * MIB // len(octets))
+            return answer, peak(process) - before
+
+    answer, more = run(play())
+    assert answer == reply
+    assert more < (45 * MIB if octets.endswith(LINE) else 2 * MIB)
+
+
+def test_a_command_without_an_end_takes_no_memory() -> None:
+    async def play() -> tuple[str, int]:
+        async with a_process() as (server, process), talking(server) as talk:
+            await talk.reply()
+            forget(process)
+            before = peak(process)
+            for _ in range(100):
+                talk.send(b"x" * MIB)
+                await talk.writer.drain()
+            return (await talk.say(""))[:9], peak(process) - before
+
+    answer, more = run(play())
+    assert answer == "500 5.5.2"
+    assert more < 2 * MIB
+
+
+def test_forty_megabytes_in_parallel_take_no_more_than_two_and_a_half_times_their_size() -> None:
+    many, times = 3, 40_000
+
+    async def one(server: Served) -> str:
+        async with talking(server) as talk:
+            return await send(talk, LINE * 100, times // 100)
+
+    async def play() -> tuple[list[str], int]:
+        async with a_process() as (server, process):
+            forget(process)
+            before = peak(process)
+            answers = await asyncio.gather(*(one(server) for _ in range(many)))
+            return answers, peak(process) - before
+
+    answers, more = run(play())
+    assert answers == ["250 2.6.0"] * many
+    assert times * len(LINE) * many < more < 2.5 * times * len(LINE) * many
