@@ -19,6 +19,7 @@ SECTIONS = {
     "BlockList": "`block_list`",
     "DnsblZone": "An entry of `block_list.dnsbl`",
     "Spam": "`spam`",
+    "Trusted": "`trusted`",
     "Reports": "`reports`",
     "Limits": "`limits`",
     "Deadlines": "`deadlines`",
