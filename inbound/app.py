@@ -43,6 +43,7 @@ from inbound.stages.dmarc import Dmarc, load_parser
 from inbound.stages.iprev import Iprev
 from inbound.stages.spam import Spam
 from inbound.stages.spf import Spf
+from inbound.stages.upstream import Upstream
 from inbound.stages.virus import NoScanner, Virus
 from inbound.transaction import Path, Refusal, Sight, Transaction, judge
 from inbound.verdicts import (
@@ -268,10 +269,16 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
         dmarc=Dmarc(resolver),
         virus=Virus(Clamd(clamd)) if clamd else NoScanner(),
         spam=Spam(settings.spam, hostname=settings.hostname, now=now),
+        upstream=_upstream(settings),
         deadlines={"default": settings.deadlines.stage, "virus": settings.deadlines.virus},
     )
     left_out: dict[str, Any] = {name: Skipped(name, verdict) for name, verdict in SKIPPED.items() if name not in only}
     return replace(stages, **left_out)
+
+
+def _upstream(settings: Settings) -> Upstream | None:
+    trusted = settings.trusted
+    return Upstream(trusted.authserv_ids, trusted.forwarders) if trusted.authserv_ids and trusted.forwarders else None
 
 
 def resolver_of(settings: Settings) -> Dns:

@@ -54,6 +54,7 @@ class Found:
     spam_score: float = 0.0
     virus: Annotated[_Status, _AnyCase] = "pass"
     arc: Annotated[Literal["pass", "fail", "none", "temperror"], _AnyCase] = "none"
+    upstream: Annotated[Literal["pass", "fail", "none", "temperror"], _AnyCase] = "none"
     iprev: Annotated[Literal["pass", "fail", "permerror", "temperror"], _AnyCase] = "pass"
 
 

@@ -24,6 +24,7 @@ from inbound.verdicts import (
     SpamVerdict,
     SpfVerdict,
     Status,
+    UpstreamVerdict,
     Verdicts,
     VirusVerdict,
 )
@@ -48,6 +49,7 @@ class Stages:
     virus: Stage[[], VirusVerdict]
     spam: Stage[[SpfVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, BlockVerdict], SpamVerdict]
     deadlines: Mapping[str, float]
+    upstream: Stage[[DmarcVerdict], UpstreamVerdict] | None = None  # where the operator trusts one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ async def examine(
         virus = group.create_task(watch.over(stages.virus, mail)) if scan else None
         arc = await watch.over(stages.arc, mail)  # beside the others, which are tasks; most mail has no chain
         dmarc = await watch.over(stages.dmarc, mail, await spf, await dkim)
+        upstream = await watch.over(stages.upstream, mail, dmarc) if stages.upstream else UpstreamVerdict(result="none")
         evidence = (await spf, await dkim, dmarc, await iprev, block)
         spam = await watch.over(stages.spam, mail, *evidence) if scan else None
     return Verdicts(
@@ -101,6 +104,7 @@ async def examine(
         spam=spam or SpamVerdict(status=Status.DISABLED, reason=NOT_SCANNED),
         virus=virus.result() if virus else VirusVerdict(status=Status.DISABLED, reason=NOT_SCANNED),
         block=block,
+        upstream=upstream,
         timings_ms=watch.timings_ms,
     )
 

@@ -239,6 +239,14 @@ _ALL = (
         about="the ARC chain: evidence only, anybody can seal a chain",
     ),
     Attribute(
+        name="upstream",
+        kind="verdict",
+        known="DATA",
+        words=frozenset({"pass", "fail", "none", TEMPERROR}),
+        read=_verdict(lambda found: Judged("", found.upstream.result, found.upstream.reason)),
+        about="the DMARC result of a forwarder that the settings trust (`trusted`), for the same From domain; else `none`",
+    ),
+    Attribute(
         name="iprev",
         kind="verdict",
         known="DATA",

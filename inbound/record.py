@@ -71,6 +71,7 @@ class Record:
             "spam": _plain(verdicts.spam),
             "virus": _plain(verdicts.virus),
             "block": _plain(verdicts.block),
+            "upstream": _plain(verdicts.upstream),
             "recipients": {
                 walk.recipient: {
                     "rules": [_plain(trace) for trace in walk.traces],
@@ -159,6 +160,9 @@ def _checks(found: Verdicts) -> Iterator[str]:
     if found.arc.result != "none":
         sets = f"{found.arc.sets} {'set' if found.arc.sets == 1 else 'sets'}"
         yield line("arc", f"{found.arc.result:<{width}}", _joined(sets, found.arc.reason))
+    if found.upstream.result != "none" or found.upstream.reason:
+        said = " ".join((found.upstream.authserv_id, *found.upstream.results))
+        yield line("upstream", f"{found.upstream.result:<{width}}", _joined(said, found.upstream.reason))
     if found.iprev.result != "none":
         yield line("iprev", f"{found.iprev.result:<{width}}", _joined(found.iprev.name, found.iprev.reason))
     score = "" if spam.status in ("DISABLED", "PROCESSING_FAILED") else f"score {spam.score:.1f}"

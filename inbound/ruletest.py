@@ -27,6 +27,7 @@ from inbound.verdicts import (
     SpamVerdict,
     SpfVerdict,
     Status,
+    UpstreamVerdict,
     Verdicts,
     VirusVerdict,
 )
@@ -199,6 +200,7 @@ def verdicts_of(found: Found, block: BlockVerdict, *, scan: bool) -> Verdicts:
         spam=SpamVerdict(status=_status(spam), score=found.spam_score or _SCORES.get(spam, 0.0)),
         virus=VirusVerdict(status=_status(found.virus if scan else "disabled")),
         block=block,
+        upstream=UpstreamVerdict(result=found.upstream),
     )
 
 

@@ -115,6 +115,14 @@ class Spam:
 
 
 @keys
+class Trusted:
+    """Forwarders whose verdict is offered to rules (`upstream`), beside our own. Takes effect when both lists have entries."""
+
+    authserv_ids: tuple[str, ...] = ()  # names in their Authentication-Results (RFC 8601), which they add on top
+    forwarders: tuple[Network, ...] = ()  # addresses and CIDR networks that they send from
+
+
+@keys
 class Reports:
     """DMARC aggregate reports (RFC 9990) about the domains that others write from: collected, never sent by themselves."""
 
@@ -221,6 +229,7 @@ class Settings:
     block_list: BlockList = BlockList()  # see below
     greylist: Greylist = Greylist()  # see below
     spam: Spam = Spam()  # see below
+    trusted: Trusted = Trusted()  # see below
     reports: Reports = Reports()  # see below
     limits: Limits = Limits()  # see below
     deadlines: Deadlines = Deadlines()  # see below

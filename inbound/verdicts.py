@@ -24,6 +24,7 @@ DkimResult = Literal["pass", "fail", "policy", "neutral", "none", "permerror", "
 DmarcResult = Literal["pass", "fail", "none", "permerror", "temperror"]
 IprevResult = Literal["pass", "fail", "permerror", "temperror", "none"]  # none: not looked up
 ArcResult = Literal["pass", "fail", "none", "temperror"]
+UpstreamResult = Literal["pass", "fail", "none", "temperror"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,19 @@ class IprevVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamVerdict:
+    """What a forwarder that the operator trusts found for the same author domain, by its Authentication-Results.
+
+    `results` are its words (`spf=pass`). `none` where there is no such forwarder, or it says nothing of that domain.
+    """
+
+    result: UpstreamResult
+    authserv_id: str = ""
+    results: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Symbol:
     """One named spam test that fired: its weight in the score, and what it saw."""
 
@@ -163,4 +177,5 @@ class Verdicts:
     spam: SpamVerdict
     virus: VirusVerdict
     block: BlockVerdict = BlockVerdict()
+    upstream: UpstreamVerdict = UpstreamVerdict(result="none")
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from inbound.verdicts import (
     SpamVerdict,
     SpfVerdict,
     Status,
+    UpstreamVerdict,
     VirusVerdict,
 )
 from tests.ruling import CLIENT, PASSED, mail, verdicts
@@ -125,7 +126,7 @@ WRITTEN = mail(
         ("{spam_score: 0.5}", True),
         ("{spam_score: {above: -1.5}}", True),
         ("{spam_score: {below: 0.5}}", False),
-        ("{spf: pass, dkim: PASS, dmarc: Pass, arc: none, iprev: pass, spam: pass, virus: pass}", True),
+        ("{spf: pass, dkim: PASS, dmarc: Pass, arc: none, upstream: none, iprev: pass, spam: pass, virus: pass}", True),
         ("{dmarc_policy: REJECT}", True),
         ("{dmarc_policy: [none, quarantine]}", False),
         ("{blocked: no}", True),
@@ -183,6 +184,8 @@ BROKEN = Status.PROCESSING_FAILED
         ({"arc": ArcVerdict(result="temperror")}, "{arc: pass}", None),
         ({"arc": ArcVerdict(result="temperror")}, "{arc: [pass, temperror]}", True),
         ({"arc": ArcVerdict(result="fail")}, "{arc: fail}", True),
+        ({"upstream": UpstreamVerdict(result="pass")}, "{upstream: pass}", True),
+        ({"upstream": UpstreamVerdict(result="temperror")}, "{upstream: pass}", None),
         ({"iprev": IprevVerdict(result="temperror")}, "{iprev: fail}", None),
         ({"iprev": IprevVerdict(result="permerror")}, "{iprev: fail}", False),
         ({"spam": SpamVerdict(status=BROKEN)}, "{spam_score: {above: 1}}", None),

@@ -138,7 +138,9 @@ def _outcome(record: Record, dmarc: DmarcVerdict) -> tuple[Disposition, Override
     disposition = min(done, dmarc.applied_policy or "none", key=words.index)
     if disposition == dmarc.policy:
         return disposition, None
-    return disposition, "policy_test_mode" if disposition == dmarc.applied_policy else "local_policy"
+    if disposition == dmarc.applied_policy:
+        return disposition, "policy_test_mode"
+    return disposition, "trusted_forwarder" if record.verdicts.upstream.result == "pass" else "local_policy"
 
 
 def _signatures(signatures: tuple[DkimSignature, ...], author: str) -> tuple[Signature, ...]:

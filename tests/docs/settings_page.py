@@ -20,6 +20,7 @@ SECTIONS = {
     "DnsblZone": "An entry of `block_list.dnsbl`",
     "Greylist": "`greylist`",
     "Spam": "`spam`",
+    "Trusted": "`trusted`",
     "Reports": "`reports`",
     "Limits": "`limits`",
     "Deadlines": "`deadlines`",

@@ -27,6 +27,7 @@ from inbound.verdicts import (
     SpamVerdict,
     SpfVerdict,
     Status,
+    UpstreamVerdict,
     Verdicts,
     VirusVerdict,
 )
@@ -104,6 +105,14 @@ def test_the_disposition_is_what_was_done_of_what_the_policy_asks(
     row = row_of(record(dmarc, reply, ran=ran), day=7)
     assert row is not None
     assert (row.disposition, row.override) == outcome
+
+
+def test_a_trusted_forwarder_is_the_reason() -> None:
+    forwarded = record()
+    verdicts = replace(forwarded.verdicts, upstream=UpstreamVerdict(result="pass"))
+    row = row_of(replace(forwarded, verdicts=verdicts), day=7)
+    assert row is not None
+    assert (row.disposition, row.override) == ("none", "trusted_forwarder")
 
 
 @pytest.mark.parametrize(
