@@ -73,24 +73,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"inbound {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, where: Any = commands
-    ) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = where.add_parser(name, help=text, description=text)
-        sub.add_argument(
-            "--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults"
-        )
-        sub.set_defaults(run=run)
-        return sub
-
-    serve = command("serve", _serve, "Receive mail until SIGTERM; SIGHUP takes changed rules into force.")
+    serve = _command(commands, "serve", _serve, "Receive mail until SIGTERM; SIGHUP takes changed rules into force.")
     serve.add_argument(
         "--with-samples", action="store_true", help="with DNS for the samples, and a first message through it"
     )
+    _add_check(commands)
+    _add_rules(_group(commands, "rules", "Look at the rule files."))
+    get = _command(commands, "get", _get, "Fetch a stored object, and decrypt it when it is sealed.")
+    get.add_argument("object", help="s3://BUCKET/KEY")
+    get.add_argument("--output", "-o", type=Path, help="a file, which must not exist; standard output otherwise")
+    _add_reports(_group(commands, "reports", "DMARC aggregate reports (RFC 9990)."))
+    _command(commands, "demo", _demo, "Send every sample through a receiver by SMTP and print what became of it.")
+    return parser
 
-    check = command(
-        "check", _check, "Judge a message without doing anything: what would be found, met, done and answered."
+
+def _group(commands: Any, name: str, text: str) -> Any:
+    """Commands under a common word."""
+    return commands.add_parser(name, help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults"
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_check(commands: Any) -> None:
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "Judge a message without doing anything: what would be found, met, done and answered.",
     )
     check.add_argument("file", nargs="?", default="-", help="the message, or - for standard input")
     check.add_argument("--client-ip")
@@ -109,42 +125,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--jobs", type=int, default=8, metavar="N", help="of a batch, how many at a time (8)")
 
-    rules = commands.add_parser("rules", help="Look at the rule files.").add_subparsers(
-        metavar="COMMAND", required=True
-    )
+
+def _add_rules(commands: Any) -> None:
     for name, run, text in (
         ("check", _rules_check, "Say everything that is wrong with the rule files, and what looks wrong."),
         ("test", _rules_test, "Run the tests that stand in the rule files."),
     ):
-        command(name, run, text, rules).add_argument(
+        _command(commands, name, run, text).add_argument(
             "dir", nargs="?", type=Path, help="the rule files; as the settings say"
         )
 
-    get = command("get", _get, "Fetch a stored object, and decrypt it when it is sealed.")
-    get.add_argument("object", help="s3://BUCKET/KEY")
-    get.add_argument("--output", "-o", type=Path, help="a file, which must not exist; standard output otherwise")
 
-    reports = commands.add_parser("reports", help="DMARC aggregate reports (RFC 9990).").add_subparsers(
-        metavar="COMMAND", required=True
-    )
-    show = command("show", _reports_show, "Say what is collected, for each day and domain.", reports)
-    write = command(
-        "write", _reports_write, "Write a report for each domain that asks for one; without days, yesterday's.", reports
+def _add_reports(commands: Any) -> None:
+    show = _command(commands, "show", _reports_show, "Say what is collected, for each day and domain.")
+    write = _command(
+        commands,
+        "write",
+        _reports_write,
+        "Write a report for each domain that asks for one; without days, yesterday's.",
     )
     write.add_argument("dir", type=Path, help="where the files go")
     for sub in (show, write):
         sub.add_argument("--since", type=_day, metavar="DAY", help="the first day (UTC), as 2026-11-24")
         sub.add_argument("--until", type=_day, metavar="DAY", help="the last day, itself included")
     write.add_argument("--resolver", metavar="IP:PORT", help="the DNS resolver to ask who may have a report")
-    reading = command("read", _reports_read, "Show reports that were received.", reports)
+    reading = _command(commands, "read", _reports_read, "Show reports that were received.")
     reading.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help=".xml, .xml.gz, .zip or a message with one"
     )
     for sub in (show, write, reading):
         sub.add_argument("--json", action="store_true", help="print one JSON document a line")
-
-    command("demo", _demo, "Send every sample through a receiver by SMTP and print what became of it.")
-    return parser
 
 
 def _settings(options: argparse.Namespace, **more: Any) -> Settings:
