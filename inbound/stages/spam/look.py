@@ -15,8 +15,8 @@ from inbound.stages.spam import page
 from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
 
-TEXT_OCTETS = 128 * 1024  # of text parts in all that are read; what is behind is not looked at
-_WORDS = 64 * 1024  # characters in which phrases are sought
+TEXT_OCTETS = 32 * 1024  # of text parts in all that are read; what is behind is not looked at
+_WORDS = TEXT_OCTETS  # characters in which phrases are sought
 _GTUBE_OCTETS = 1024 * 1024
 _MOST_TEXTS = 50
 _MOST_FIELDS = 5  # of one name that are read for addresses
