@@ -28,6 +28,11 @@ def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
         found += _stored_twice(rule, rules[:position])
         if not settings.clamd and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
             found.append(_about(rule, "asks about viruses, but there is no scanner: the verdict is always DISABLED"))
+        trusted = settings.trusted.authserv_ids and settings.trusted.forwarders
+        if not trusted and "upstream" in attributes_of(rule.when) | attributes_of(rule.unless):
+            found.append(
+                _about(rule, "asks about an upstream, but the settings trust none: the verdict is always none")
+            )
         if not rule.scan and {"virus", "spam", "spam_score"} & (attributes_of(rule.when) | attributes_of(rule.unless)):
             found.append(
                 _about(rule, "asks about spam or viruses and says scan: no; only another rule's scan can answer it")

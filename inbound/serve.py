@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import uvloop
 
@@ -149,6 +149,7 @@ async def until_told(
     """Wait for SIGTERM, SIGINT, or the end of the lifeline; SIGHUP takes the rules in force anew, or says why not.
 
     `also` is what else SIGHUP takes in force; `ready` is called when signals are taken.
+    SIGUSR1 tells what the resolver did so far, as the end does.
     """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -165,13 +166,19 @@ async def until_told(
         except ConfigurationError as error:
             log.error("the certificates stay as they were:\n%s", error)  # noqa: TRY400
 
+    def tell() -> None:
+        counters = asdict(app.resolver.counters)
+        log.info("dns: %s", ", ".join(f"{count} {name}" for name, count in counters.items()))
+
     for stop in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(stop, told.set)
     loop.add_signal_handler(signal.SIGHUP, take)
+    loop.add_signal_handler(signal.SIGUSR1, tell)
     if lifeline >= 0:
         loop.add_reader(lifeline, told.set)
     ready()
     await told.wait()
     if lifeline >= 0:
         loop.remove_reader(lifeline)
+    tell()
     log.info("stopping: messages in flight are finished first")

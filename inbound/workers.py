@@ -5,6 +5,7 @@
 2. A worker that ends by itself is replaced: at once the first time, then after pauses that double up to `LONGEST_PAUSE`. One
    that ends before any was ever ready ends the supervisor too: what is wrong then is wrong for all.
 3. SIGHUP: the supervisor takes the new rules first, and the workers only if it could; who is started later gets them too.
+   SIGUSR1 is handed on: each worker tells its own counters.
 4. SIGTERM or SIGINT: every worker is told, finishes what is in flight, and is waited for; who outstays that is killed.
 5. A worker whose supervisor is gone stops in the same way: it holds one end of a pipe (`lifeline`) that ends with it.
 """
@@ -30,7 +31,7 @@ CRASHED = 70  # sysexits.h: EX_SOFTWARE
 
 _LOOK_SECONDS = 0.05  # how soon a worker that has come up is seen
 _TOLD = {signal.SIGTERM, signal.SIGINT}
-_SIGNALS = _TOLD | {signal.SIGHUP, signal.SIGCHLD}
+_SIGNALS = _TOLD | {signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,8 @@ class Supervisor:
                 case signal.SIGHUP:
                     if self._reload():
                         self._tell(signal.SIGHUP)
+                case signal.SIGUSR1:
+                    self._tell(signal.SIGUSR1)
                 case signal.SIGCHLD if not self._bury():
                     self._stop()
                     return UNABLE

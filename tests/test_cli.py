@@ -283,6 +283,12 @@ def test_serve_receives_reloads_on_sighup_and_stops_on_sigterm(tmp_path: Path, d
         serving.until(lambda: "rules taken in force: new" in serving.said)
         *_, reply = serving.transcript("EHLO me", "MAIL FROM:<a@sender.example>", "RCPT TO:<new@example.com>")
         assert reply.startswith("250 2.1.5")
+        serving.process.send_signal(signal.SIGUSR1)
+        serving.until(lambda: "\n" in serving.said.partition("dns: ")[2])
+        told = serving.said.partition("dns: ")[2].partition("\n")[0]
+        hits, misses, *others = (part.split() for part in told.split(", "))
+        assert (int(hits[0]) > 0, hits[1], int(misses[0]) > 0, misses[1]) == (True, "hits", True, "misses")
+        assert [name for _, name in others] == ["joined", "timeouts", "failures"]
     finally:
         assert serving.stop() == 0
     assert "Traceback" not in serving.said

@@ -7,7 +7,7 @@ import pytest
 from inbound.actions.kinds import ACTIONS
 from inbound.rulecheck import warnings
 from inbound.ruleset import load
-from inbound.settings import Settings
+from inbound.settings import Settings, Trusted
 from tests.ruling import rules
 
 CLAMD = "unix:/run/clamav/clamd.ctl"
@@ -82,6 +82,16 @@ def test_a_question_about_viruses_without_a_scanner(tmp_path: Path) -> None:
     assert told(tmp_path, text, virus_scan=False) == [
         "warning: rule 'v' asks about viruses, but there is no scanner: the verdict is always DISABLED"
     ]
+
+
+def test_a_question_about_an_upstream_where_none_is_trusted(tmp_path: Path) -> None:
+    text = f"  - {{name: u, unless: {{upstream: pass}}, actions: {BOUNCE}}}\n"
+    assert told(tmp_path, text) == [
+        "warning: rule 'u' asks about an upstream, but the settings trust none: the verdict is always none"
+    ]
+    trusted = Trusted(authserv_ids=("mx.forwarder.example",), forwarders=("192.0.2.1",))
+    ruleset = rules(tmp_path, "rules:\n" + SERVED + text)
+    assert warnings(ruleset, Settings(domains=("example.com",), clamd=CLAMD, trusted=trusted)) == ()
 
 
 def test_a_rule_that_asks_about_spam_and_wants_no_scan(tmp_path: Path) -> None:

@@ -242,6 +242,8 @@ def test_sighup_takes_rules_in_force_in_every_worker_and_bad_ones_in_none(tmp_pa
             (tmp_path / "rules.yaml").write_text("rules: [nonsense]")
             server.process.send_signal(signal.SIGHUP)
             await server.until_said("the rules stay as they were")
+            server.process.send_signal(signal.SIGUSR1)
+            await server.until_said("dns: ", 2)
             victim = server.workers[1]
             os.kill(victim, signal.SIGKILL)
             await server.until_workers(2, other_than=victim)
