@@ -1,4 +1,4 @@
-"""The command line: `inbound serve | check | rules check | rules test | get | reports show | write | read | demo`.
+"""The command line: `inbound serve | check | rules | get | reports | doctor | demo`.
 
 Exit codes: 0 it went well, 1 it found what it looks for (a refusal, a failing test, a mistake in a file), 2 it could not
 be done as asked.
@@ -22,7 +22,7 @@ from typing import Any
 
 import uvloop
 
-from inbound import __version__, ruletest, settings
+from inbound import __version__, doctor, ruletest, settings
 from inbound.actions.s3 import open_object
 from inbound.app import STAGES, Judge, clamd_of, cloud_of, collected, rules_of, warnings_of, write_reports
 from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
@@ -83,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("object", help="s3://BUCKET/KEY")
     get.add_argument("--output", "-o", type=Path, help="a file, which must not exist; standard output otherwise")
     _add_reports(_group(commands, "reports", "DMARC aggregate reports (RFC 9990)."))
+    looking = _command(
+        commands,
+        "doctor",
+        _doctor,
+        "Say what is wrong with the MX, SPF and DMARC records of domains; without any, of ours.",
+    )
+    looking.add_argument("domains", nargs="*", metavar="DOMAIN")
+    looking.add_argument("--resolver", metavar="IP:PORT", help="the DNS resolver to ask")
+    looking.add_argument("--json", action="store_true", help="print one JSON document a line")
     _command(commands, "demo", _demo, "Send every sample through a receiver by SMTP and print what became of it.")
     return parser
 
@@ -401,6 +410,24 @@ def _reports_read(options: argparse.Namespace) -> int:
             code = UNABLE
         else:
             _shown((report,), received(report), as_json=options.json)
+    return code
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    loaded = _settings(options, resolver=options.resolver)
+    code = WELL
+    for domain in options.domains or [one for one in loaded.domains if not one.startswith(".")]:
+        try:
+            findings = doctor.look_at(domain, loaded.resolver)
+        except ValueError as error:
+            print(f"inbound: {error}", file=sys.stderr)
+            return UNABLE
+        code = FOUND if any(one.error for one in findings) else code
+        if options.json:
+            document: dict[str, Any] = {"domain": domain, **{str(one.check): asdict(one) for one in findings}}
+            print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        else:
+            print(printable("\n".join(doctor.lines(domain, findings))))
     return code
 
 

@@ -24,6 +24,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.nameserver
 import dns.rcode
 import dns.rdata
 import dns.rdatatype
@@ -254,6 +255,12 @@ class Resolver:
         if failure is None:
             raise TimeoutError
         raise failure
+
+
+def nameservers_of(servers: str) -> list[dns.nameserver.Nameserver]:
+    """The servers as dnspython has them, for a library that asks by plain calls. `servers` as for `Resolver`."""
+    chosen = [parse_server(text) for text in servers.split(",") if text.strip()] or _of_the_system()
+    return [dns.nameserver.Do53Nameserver(server.host, server.port) for server in chosen]
 
 
 def _of_the_system() -> list[Server]:

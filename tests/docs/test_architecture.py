@@ -13,7 +13,7 @@ HOMES = {
     "aiosmtpd": {"receive"},
     "boto3": {"clients.aws"},
     "botocore": {"clients.aws", "clients.aws_errors"},
-    "checkdmarc": {"stages.dmarc"},
+    "checkdmarc": {"doctor", "stages.dmarc"},
     "clamd": {"clients.clamd"},
     "cryptography": {"clients.local", "demo", "receive.tls", "seal", "stages.signatures"},
     "dkim": {"stages.arc", "stages.canonical", "stages.dkim", "stages.signatures"},
