@@ -22,6 +22,7 @@ from inbound.stages.alignment import aligned, author_of
 from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
+    CLOCK_SKEW,
     Key,
     Rejected,
     Signature,
@@ -35,7 +36,6 @@ from inbound.verdicts import DkimResult, DkimSignature, DkimVerdict, Status
 
 SIGNATURES = 10  # examined; OpenDKIM's MaximumSignaturesToVerify is 3, Google's gateways take 5 to 10
 KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves more than one undefined
-CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 
 # Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
 SEEN_ONCE = ("from", "sender", "reply-to", "to", "cc", "subject", "date", "content-type", "content-transfer-encoding")

@@ -31,6 +31,7 @@ LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,00
 LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
 SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
 LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
+CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
@@ -63,7 +64,7 @@ class Signature:
     length: int | None = None
     timestamp: int | None = None
     expires: int | None = None
-    identity: str = ""
+    identity: str = ""  # "" in ARC, where i= is another thing
 
     @property
     def key_name(self) -> str:
@@ -218,7 +219,7 @@ def check_key(signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "the key is not for sha256")
     if key.kind == "rsa" and not SHORTEST_KEY <= key.bits <= LONGEST_KEY:
         raise Rejected("policy", f"a key of {key.bits} bits")
-    if key.strict and a_labels(signature.identity.rpartition("@")[2]) != signature.domain:
+    if key.strict and signature.identity and a_labels(signature.identity.rpartition("@")[2]) != signature.domain:
         raise Rejected("permerror", "the key is not for subdomains, as i= has one")
 
 
