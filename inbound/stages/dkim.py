@@ -10,7 +10,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from inbound.addresses import a_labels
@@ -27,6 +27,7 @@ from inbound.stages.signatures import (
     Rejected,
     Signature,
     check_key,
+    domain_of,
     read_key,
     read_signature,
     tags_of,
@@ -89,9 +90,7 @@ class Dkim:
             tags = tags_of(field.raw.partition(b":")[2])
         except Rejected as rejected:
             return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
-        report = DkimSignature(
-            result="permerror", domain=a_labels(tags.get("d", "")), selector=_shown(tags.get("s", ""))
-        )
+        report = DkimSignature(result="permerror", domain=_domain(tags), selector=_shown(tags.get("s", "")))
         report = replace(report, algorithm=_shown(tags.get("a", "")).lower(), identity=_shown(tags.get("i", "")))
         if not examine:
             return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
@@ -195,6 +194,13 @@ def _check_open_ends(hashes: Hashes, signature: Signature, *, accept_length: boo
     if signature.length is not None and not accept_length:
         _, size = hashes.body(signature.body_canonicalization, signature.length)
         raise Rejected("policy", f"l= leaves the body open behind octet {signature.length} of {size}")
+
+
+def _domain(tags: Mapping[str, str]) -> str:
+    try:
+        return domain_of(tags)
+    except Rejected:
+        return ""
 
 
 def _shown(text: str) -> str:

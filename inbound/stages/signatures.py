@@ -36,6 +36,7 @@ BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
 _FWS = re.compile(rb"[ \t\r\n]+")
+_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # RFC 6376 3.5, and underscores, which there are
 _SELECTOR = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
 
 
@@ -105,9 +106,10 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
     if missing:
         raise Rejected("permerror", f"no {missing[0]}= in the signature")
     header, body = _canonicalizations(tags.get("c"))
+    domain = domain_of(tags)
     return Signature(
         field=field,
-        domain=domain_of(tags),
+        domain=domain,
         selector=selector_of(tags),
         algorithm=_unfolded(tags["a"]).lower(),
         header_canonicalization=header,
@@ -118,14 +120,14 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
         length=_number(tags, "l"),
         timestamp=_number(tags, "t"),
         expires=_number(tags, "x"),
-        identity=_unfolded(tags.get("i", "")) or f"@{tags['d']}",
+        identity=_unfolded(tags.get("i", "")) or f"@{domain}",
     )
 
 
 def domain_of(tags: Mapping[str, str]) -> str:
     """d= in A-labels. Raises Rejected."""
     domain = a_labels(_unfolded(tags.get("d", "")))
-    if not domain:
+    if not _DOMAIN.fullmatch(domain):
         raise Rejected("permerror", "d= is no domain name")
     return domain
 
