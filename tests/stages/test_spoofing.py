@@ -41,7 +41,7 @@ def zone(case: dict[str, Any]) -> dict[str, Any]:
 
 def message(case: dict[str, Any]) -> bytes:
     header = case.get("header") or "From: " + ", ".join(f"<a{at}@d{at}.example>" for at in range(case["header_many"]))
-    raw = header.encode() + b"\r\nSubject: Your account\r\n\r\nPlease log in.\r\n"
+    raw: bytes = header.encode() + b"\r\nSubject: Your account\r\n\r\nPlease log in.\r\n"
     if b"\r\n\r\n" in header.encode():
         raw = header.encode() + b"\r\n"
     for one in case.get("sign", ()):
@@ -49,7 +49,8 @@ def message(case: dict[str, Any]) -> bytes:
         key = BANKS_KEY if given.pop("bank", False) else KEY
         given["tags"] = {"d": "evil.example", **given.get("tags", {})}
         raw = sign(raw, key=key, **{"name": "DKIM-Signature", **given})
-    return case.get("top", "").encode() + raw
+    top: str = case.get("top", "")
+    return top.encode() + raw
 
 
 @functools.cache
