@@ -1,4 +1,6 @@
-"""The resolver: questions over UDP and TCP, dnspython to read the answers, one cache for the whole process.
+"""The resolver: questions over UDP and TCP, one cache for the whole process.
+
+Plain answers are read by `dns_plain`, in a tenth of the time, all others by dnspython.
 
 1. Answers are kept for their TTL, negative ones for the SOA's (RFC 2308), failures for a second, in a cache of bounded
    size. Concurrent identical questions are asked once.
@@ -38,6 +40,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
 from inbound.clients import Answer, RecordType
+from inbound.clients.dns_plain import Plain, plain
 from inbound.errors import TemporaryFailure
 
 TIMEOUT = "dns timeout"
@@ -60,6 +63,7 @@ _RCODES = {dns.rcode.SERVFAIL: SERVFAIL, dns.rcode.REFUSED: REFUSED, dns.rcode.N
 _TYPES = {word: dns.rdatatype.from_text(word) for word in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT")}
 
 _Question = tuple[str, RecordType]
+Response = Plain | dns.message.QueryMessage
 
 
 @dataclass(slots=True)
@@ -206,6 +210,14 @@ class Resolver:
         ttl = LONGEST_KEPT
         for _ in range(LONGEST_ALIAS):
             server, response = await self._exchange(name, rdtype)
+            if isinstance(response, Plain):
+                ttl = min(ttl, response.ttl, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
+                return Answer(
+                    exists=response.exists,
+                    records=response.records,
+                    ttl=ttl,
+                    authenticated=server.local and bool(response.flags & dns.flags.AD),
+                )
             try:
                 chain = response.resolve_chaining()
             except dns.message.ChainTooLong:  # a loop of CNAMEs: nothing there, and its owner's doing
@@ -230,7 +242,7 @@ class Resolver:
             return Answer(exists=exists, records=records, ttl=ttl, authenticated=authenticated)
         return Answer(exists=True, ttl=NEGATIVE_UNTOLD)
 
-    async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, dns.message.QueryMessage]:
+    async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, Response]:
         """Ask one server after the other until one answers NOERROR or NXDOMAIN. Raises TemporaryFailure, TimeoutError."""
         failure: TemporaryFailure | None = None
         attempts = max(self._tries, len(self._servers))
@@ -278,12 +290,12 @@ def _askable(name: str) -> bool:
     return name.isascii() and len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
 
 
-async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> dns.message.QueryMessage:
-    response = await _over_udp(server, _query(name, rdtype, edns=edns))
+async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> Response:
+    response = await _over_udp(server, _query(name, rdtype, edns=edns), rdtype)
     if edns and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):  # RFC 6891 7
-        response = await _over_udp(server, _query(name, rdtype, edns=False))
+        response = await _over_udp(server, _query(name, rdtype, edns=False), rdtype)
     if response.flags & dns.flags.TC:
-        response = await _over_tcp(server, _query(name, rdtype, edns=edns))
+        response = await _over_tcp(server, _query(name, rdtype, edns=edns), rdtype)
     return response
 
 
@@ -295,7 +307,7 @@ def _query(name: str, rdtype: RecordType, *, edns: bool) -> bytes:
     return header + question + (b"\0\0\x29" + PAYLOAD.to_bytes(2, "big") + bytes(6) if edns else b"")
 
 
-async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
+async def _over_udp(server: Server, query: bytes, rdtype: RecordType) -> Response:
     """From a port of its own for each question, so that guessing an answer takes more than the 16 bits of its id."""
     loop = asyncio.get_running_loop()
     with socket.socket(server.family, socket.SOCK_DGRAM) as udp:
@@ -304,16 +316,16 @@ async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
         udp.send(query)
         while True:
             wire = await loop.sock_recv(udp, 65_535)
-            if response := _response(query, wire):
+            if response := _response(query, wire, rdtype):
                 return response
 
 
-async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
+async def _over_tcp(server: Server, query: bytes, rdtype: RecordType) -> Response:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         writer.write(len(query).to_bytes(2, "big") + query)
         size = int.from_bytes(await reader.readexactly(2), "big")
-        response = _response(query, await reader.readexactly(size))
+        response = _response(query, await reader.readexactly(size), rdtype)
     except asyncio.IncompleteReadError:
         raise ConnectionResetError("closed in the middle of an answer") from None
     finally:
@@ -323,7 +335,7 @@ async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
     return response
 
 
-def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
+def _response(query: bytes, wire: bytes, rdtype: RecordType) -> Response | None:
     """The answer, or None when it is not one to this question. Raises DNSException when it cannot be read."""
     if len(wire) < 12 or wire[:2] != query[:2] or not wire[2] & 0x80:  # noqa: PLR2004 - RFC 1035 4.1.1
         return None
@@ -331,6 +343,8 @@ def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
     unread = wire[4:6] == b"\0\0" and wire[3] & 0x0F  # a server that could not read the question need not repeat it
     if wire[12 : 12 + len(question)].lower() != question.lower() and not unread:
         return None
+    if read := plain(question, wire, rdtype):
+        return read
     response = dns.message.from_wire(wire, ignore_trailing=True)
     return response if isinstance(response, dns.message.QueryMessage) else None
 

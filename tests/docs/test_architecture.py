@@ -20,6 +20,7 @@ HOMES = {
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},
     "idna": {"addresses", "stages.spam"},
+    "orjson": {"journal"},
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},
