@@ -263,7 +263,7 @@ class Resolver:
                 continue
             if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                 return server, response
-            failure = TemporaryFailure(_RCODES.get(response.rcode(), BROKEN), f"{name} {rdtype}")
+            failure = TemporaryFailure(_RCODES.get(dns.rcode.Rcode(response.rcode()), BROKEN), f"{name} {rdtype}")
         if failure is None:
             raise TimeoutError
         raise failure
