@@ -284,7 +284,7 @@ def _upstream(settings: Settings) -> Upstream | None:
 def resolver_of(settings: Settings) -> Dns:
     """The resolver of the settings. Raises ConfigurationError."""
     try:
-        return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+        return Dns(settings.resolver, deadline=settings.deadlines.dns_query, dnssec=settings.dnssec)
     except ValueError as error:
         problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
         raise ConfigurationError([problem]) from error

@@ -56,6 +56,7 @@ class Record:
     reply: Reply
     ruleset: str = ""
     milliseconds: float = 0.0
+    by_dmarc: bool = False  # DMARC failed, and only so it was refused or put apart
 
     def judgement(self, path: str) -> dict[str, Any]:
         """The document of `inbound check --json` (design 11)."""

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import uvloop
 
@@ -171,8 +171,7 @@ async def until_told(
             log.error("the certificates stay as they were:\n%s", error)  # noqa: TRY400
 
     def tell() -> None:
-        counters = asdict(app.resolver.counters)
-        log.info("dns: %s", ", ".join(f"{count} {name}" for name, count in counters.items()))
+        log.info("dns: %s", app.resolver.counters)
 
     for stop in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(stop, told.set)

@@ -223,6 +223,7 @@ class Settings:
     )  # cloud: local, command (or FILE.py:HANDLER) by name
     secret: str = ""  # the installation secret behind message ids; made in `data_dir` when empty
     resolver: str = ""  # IP[:PORT] of the DNS resolver; the system's when empty
+    dnssec: Literal["auto", "yes", "no"] = "auto"  # believe `resolver` when it says validated? auto: on this machine
     clamd: str = ""  # unix:/path or tcp:HOST:PORT; when empty /run/clamav/clamd.ctl if it is there, else no scan
     tls: Tls | None = None  # STARTTLS is offered when it is set
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed

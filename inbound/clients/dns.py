@@ -6,7 +6,9 @@ Plain answers are read by `dns_plain`, in a tenth of the time, all others by dns
    size. Concurrent identical questions are asked once.
 2. NXDOMAIN and NODATA are answers, and differ. SERVFAIL, REFUSED, broken answers and silence are TemporaryFailure, each
    with its own reason. A name that cannot be asked about at all does not exist.
-3. Each question has a deadline, in which every server is tried in turn. A truncated answer is asked for again over TCP; a
+3. An answer is `authenticated` when a resolver that is trusted says that it has validated it (the AD bit, RFC 6840 5.8): one on
+   this machine, or as the operator has it. The CNAMEs on the way must be too.
+4. Each question has a deadline, in which every server is tried in turn. A truncated answer is asked for again over TCP; a
    server that does not know EDNS, or drops questions with it, is asked without.
 
 c-ares (aiodns) takes as long for a question, but refuses names such as `a+b._spf.example.com`, which SPF macros make, and
@@ -20,7 +22,8 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import dns.exception
 import dns.flags
@@ -62,6 +65,8 @@ LONGEST_ALIAS = 8  # CNAMEs that are followed where the server does not
 _RCODES = {dns.rcode.SERVFAIL: SERVFAIL, dns.rcode.REFUSED: REFUSED, dns.rcode.NOTIMP: REFUSED}
 _TYPES = {word: dns.rdatatype.from_text(word) for word in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT")}
 
+Trust = Literal["auto", "yes", "no"]  # whose AD bit is believed: that of a resolver on this machine, any, none
+
 _Question = tuple[str, RecordType]
 Response = Plain | dns.message.QueryMessage
 
@@ -76,10 +81,13 @@ class Counters:
     timeouts: int = 0
     failures: int = 0  # SERVFAIL, REFUSED, broken answers, nobody there
 
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in asdict(self).items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One DNS server. Only one on this machine is believed when it says that it has validated an answer (RFC 6840 5.8)."""
+    """One DNS server."""
 
     host: str
     port: int
@@ -118,7 +126,8 @@ class _Kept:
 class Resolver:
     """Asks `servers` ("IP:PORT", several by commas; "" means the system's). `deadline` is seconds for one question.
 
-    Used within one event loop; `close` when done. Fulfils `inbound.stages.Resolver`. Raises ValueError for `servers`.
+    `dnssec` says which of them are believed when they say that an answer was validated. Used within one event loop; `close`
+    when done. Fulfils `inbound.stages.Resolver`. Raises ValueError for `servers`.
     """
 
     def __init__(
@@ -129,6 +138,7 @@ class Resolver:
         tries: int = 3,
         cached_octets: int = CACHED_OCTETS,
         clock: Callable[[], float] = time.monotonic,
+        dnssec: Trust = "auto",
     ) -> None:
         self.counters = Counters()
         self._servers = [parse_server(text) for text in servers.split(",") if text.strip()] or _of_the_system()
@@ -136,6 +146,7 @@ class Resolver:
         self._tries = tries
         self._room = cached_octets
         self._clock = clock
+        self._dnssec = dnssec
         self._cache: OrderedDict[_Question, _Kept] = OrderedDict()
         self._asking: dict[_Question, asyncio.Task[Answer]] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
@@ -207,17 +218,13 @@ class Resolver:
             self._room += self._cache.popitem(last=False)[1].octets
 
     async def _resolve(self, name: str, rdtype: RecordType) -> Answer:
-        ttl = LONGEST_KEPT
+        ttl, authenticated = LONGEST_KEPT, True
         for _ in range(LONGEST_ALIAS):
             server, response = await self._exchange(name, rdtype)
+            authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
             if isinstance(response, Plain):
                 ttl = min(ttl, response.ttl, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
-                return Answer(
-                    exists=response.exists,
-                    records=response.records,
-                    ttl=ttl,
-                    authenticated=server.local and bool(response.flags & dns.flags.AD),
-                )
+                return Answer(exists=response.exists, records=response.records, ttl=ttl, authenticated=authenticated)
             try:
                 chain = response.resolve_chaining()
             except dns.message.ChainTooLong:  # a loop of CNAMEs: nothing there, and its owner's doing
@@ -237,10 +244,12 @@ class Resolver:
             records = tuple(_text(rdata) for rdata in chain.answer or ())
             if not records:
                 ttl = min(ttl, NEGATIVE_KEPT) if response.authority else NEGATIVE_UNTOLD
-            authenticated = server.local and bool(response.flags & dns.flags.AD)
             exists = response.rcode() != dns.rcode.NXDOMAIN
             return Answer(exists=exists, records=records, ttl=ttl, authenticated=authenticated)
         return Answer(exists=True, ttl=NEGATIVE_UNTOLD)
+
+    def _trusts(self, server: Server) -> bool:
+        return self._dnssec == "yes" or (self._dnssec == "auto" and server.local)
 
     async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, Response]:
         """Ask one server after the other until one answers NOERROR or NXDOMAIN. Raises TemporaryFailure, TimeoutError."""
