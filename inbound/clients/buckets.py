@@ -28,7 +28,17 @@ from typing import Any
 from urllib.parse import quote
 
 from inbound.clients import StoredObject
-from inbound.clients.disk import directory, disk_errors, failure_of, json_of, locked, sync, sync_everything, write
+from inbound.clients.disk import (
+    directory,
+    disk_errors,
+    failure_of,
+    json_of,
+    locked,
+    sync,
+    sync_everything,
+    top_of_hierarchies,
+    write,
+)
 from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
 from inbound.clients.redo import Record, RedoLog, left_behind
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
@@ -92,8 +102,8 @@ class Buckets:
         return await aside(self._get, bucket, key)
 
     async def recover(self) -> None:
-        """Play back what dead processes left in their logs. Raises Failure."""
-        await aside(self._play_back)
+        """Make the place, and play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._ready)
 
     async def sweep(self) -> None:
         """Remove what writers left half-written that died long ago."""
@@ -207,6 +217,12 @@ class Buckets:
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     part.unlink()
+
+    def _ready(self) -> None:
+        with disk_errors():
+            directory(self._root)
+            top_of_hierarchies(self._root)
+        self._play_back()
 
     def _play_back(self) -> None:
         place = self._root / ".log"

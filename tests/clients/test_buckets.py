@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,25 @@ def test_garbage_in_the_place_of_a_log_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_bytes(b"inbound redo log 1 \nredo" + b"\xff" * 100)
     (left,) = left_behind(tmp_path)
     assert list(left.records()) == []
+
+
+def test_the_place_of_buckets_is_marked_for_ext4_as_the_top_of_hierarchies(tmp_path: Path) -> None:
+    asyncio.run(Buckets(tmp_path / "s3").recover())
+
+    listed = subprocess.run(["lsattr", "-d", tmp_path / "s3"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip(f"no flags here: {listed.stderr}")
+    assert "T" in listed.stdout.split()[0]
+
+
+def test_where_a_file_system_has_no_such_mark_buckets_work_all_the_same() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+
+        async def run() -> bool:
+            buckets = Buckets(Path(memory) / "s3")
+            await buckets.recover()
+            stored = await buckets.put("mail-in", "a", b"octets", {})
+            await buckets.close()
+            return stored
+
+        assert asyncio.run(run())
