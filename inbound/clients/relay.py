@@ -15,19 +15,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from inbound.clients.hop import Hop, Ourselves
+from inbound.clients.parcel import Parcel, parcel_of
 from inbound.clients.reasons import TIMED_OUT
-from inbound.clients.smtp import (
-    REFUSED,
-    DeferredError,
-    Hop,
-    NoHandshakeError,
-    Ourselves,
-    Parcel,
-    RefusedError,
-    Session,
-    StaleError,
-    parcel_of,
-)
+from inbound.clients.smtp import REFUSED, DeferredError, NoHandshakeError, RefusedError, Session, StaleError
 from inbound.errors import PermanentFailure, TemporaryFailure
 from inbound.offload import offload
 from inbound.reply import Reply

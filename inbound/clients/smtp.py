@@ -11,40 +11,32 @@
 
 import asyncio
 import contextlib
-import os
 import re
-import socket
 import ssl
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
 from inbound.addresses import a_labels
+from inbound.clients.hop import NOT_TRUSTED, OURSELVES, UNREACHABLE, Hop, Ourselves, connect, is_here, trust
+from inbound.clients.parcel import Parcel, path_of
 from inbound.clients.reasons import TIMED_OUT
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside, offload
 from inbound.reply import Reply
-from inbound.settings import TlsPolicy
 
 PIECE = 64 * 1024  # octets of content between two looks at how the next hop keeps up
 FAREWELL = 2.0  # seconds for the answer to QUIT
 LONGEST_TEXT = 400  # characters of a next hop's reply that are told on
 
-UNREACHABLE = "next hop not reached"
 NO_SMTP = "next hop does not speak SMTP"
 LEFT = "next hop closed the connection"
 UNWILLING = "next hop does not serve us"
 NO_TLS = "next hop has no TLS"
-NOT_TRUSTED = "next hop's certificate not trusted"
 NO_AUTH = "next hop does not take our password"
 NO_PASSWORD = "password missing"  # noqa: S105 - a reason
-OURSELVES = "next hop is ourselves"
 REFUSED = "refused by the next hop"
 DEFERRED = "deferred by the next hop"
 
@@ -55,73 +47,8 @@ NO_UTF8_HEADER = Reply(554, "5.6.9", "The next server takes no header that is no
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
 _OURS_TO_MEND = frozenset({503, 530, 534, 535, 538})  # not the message: AUTH or TLS wanted (RFC 3207, 4954)
 _NO_EHLO = frozenset({500, 501, 502, 504, 550})  # RFC 5321 4.1.1.1
-_UNUSABLE_PATH = re.compile(r"[\x00-\x20\x7f]")
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
-    """A next hop: where it is and how it is spoken to. The password is in a file, in a variable of the environment, or here."""
-
-    host: str
-    port: int = 25
-    tls: TlsPolicy = "opportunistic"
-    ca_file: Path | None = None
-    user: str = ""
-    password: str = field(default="", repr=False)
-    password_env: str = ""
-    password_file: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """As records have it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def secret(self) -> str:
-        """The password as it is now. Raises OSError or ValueError when there is none."""
-        if self.password_file is not None:
-            return self.password_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        password = os.environ.get(self.password_env, "") if self.password_env else self.password
-        if not password:
-            raise ValueError(f"{self.password_env or 'password'} is empty")
-        return password
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ourselves:
-    """How we are called, and the addresses and ports that we listen on ("" is every address): relaying there is a loop."""
-
-    hostname: str
-    listening: frozenset[tuple[str, int]] = frozenset()
-
-    def listen_at(self, address: str, port: int) -> bool:
-        """An address of this machine, on a port, is where we listen."""
-        everywhere = {("", port), ("0.0.0.0", port), ("::", port)}  # noqa: S104 - nothing is bound
-        return not self.listening.isdisjoint(everywhere | {(address, port)})
-
-    def goes_by(self, name: str, port: int) -> bool:
-        """Who answers EHLO so, on a port that mail comes in at, is us. `localhost` is everybody's name."""
-        ports = {25} | {ours for _, ours in self.listening}
-        name = a_labels(name)
-        return port in ports and name not in ("", "localhost") and name == a_labels(self.hostname)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
-    """A message ready for the wire: CRLF line ends, dots stuffed, the end of data behind it. `size` is without those."""
-
-    content: bytes
-    size: int
-    mail_from: str
-    rcpt_to: tuple[str, ...]
-    eight_bit: bool
-    utf8_header: bool
-
-    @property
-    def utf8_address(self) -> bool:
-        """An address has a local part that is not ASCII; domains become A-labels."""
-        return not all(path_of(address).isascii() for address in (self.mail_from, *self.rcpt_to))
 
 
 class RefusedError(PermanentFailure):
@@ -167,11 +94,8 @@ class Session:
 
         `seconds` is for each reply. Raises Failure.
         """
-        try:
-            trust = await offload(_trust, hop.tls in ("verify", "implicit"), hop.ca_file)
-        except OSError as error:
-            raise PermanentFailure(NOT_TRUSTED, f"{hop.ca_file} cannot be used: {error.strerror or error}") from error
-        connection = await _connect(hop, ourselves, seconds)
+        trusted = await offload(trust, hop)
+        connection = await connect(hop, ourselves, seconds)
         smtp = aiosmtplib.SMTP(
             hostname=hop.host,
             sock=connection,
@@ -179,10 +103,10 @@ class Session:
             timeout=seconds,
             use_tls=hop.tls == "implicit",
             start_tls=False,
-            tls_context=trust,
+            tls_context=trusted,
         )
         session = cls(hop, smtp, seconds)
-        session._here = _is_here(connection)
+        session._here = is_here(connection)
         try:
             await session._begin(ourselves, clear=clear)
         except BaseException:
@@ -422,37 +346,6 @@ class Session:
         self._smtp.close()
 
 
-def parcel_of(raw: bytes, mail_from: str, rcpt_to: tuple[str, ...], *, smtputf8: bool) -> Parcel:
-    """Make a message ready for the wire. Linear, but work for a thread when it is big.
-
-    `smtputf8`: it came with SMTPUTF8, so a header that is not ASCII is meant so (RFC 6532), and no relic of old programs.
-    Raises PermanentFailure for an address that no command could carry.
-    """
-    for address in (mail_from, *rcpt_to):
-        if _UNUSABLE_PATH.search(path_of(address)):
-            raise PermanentFailure(REFUSED, f"{address!r} cannot stand in a command")
-    if not raw.count(b"\r\n") == raw.count(b"\n") == raw.count(b"\r"):
-        raw = re.sub(rb"\r\n|\r|\n", b"\r\n", raw)  # RFC 5321 2.3.8: none of them alone
-    if not raw.endswith(b"\r\n"):
-        raw += b"\r\n"
-    header = raw[: raw.find(b"\r\n\r\n") + 1]
-    stuffed = (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
-    return Parcel(
-        content=stuffed,
-        size=len(raw),
-        mail_from=mail_from,
-        rcpt_to=rcpt_to,
-        eight_bit=not raw.isascii(),
-        utf8_header=smtputf8 and not header.isascii(),
-    )
-
-
-def path_of(address: str) -> str:
-    """The address as it stands in a command, its domain in A-labels where it is a domain name."""
-    local, at, domain = address.rpartition("@")
-    return f"{local}@{a_labels(domain) or domain}" if at and not domain.isascii() else address
-
-
 def printable(text: str) -> str:
     """Printable ASCII and line feeds."""
     return "".join(char if " " <= char <= "~" or char == "\n" else "?" for char in text)
@@ -474,49 +367,3 @@ def _why(code: int) -> str:
 def _nobody(replies: Mapping[str, Reply]) -> Failure:
     """Nobody has it: for good when all say so."""
     return RefusedError(replies) if all(reply.refuses for reply in replies.values()) else DeferredError(replies)
-
-
-async def _connect(hop: Hop, ourselves: Ourselves, seconds: float) -> socket.socket:
-    """A connection to the first address that takes one, each with its own share of the time."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(seconds):
-            found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
-    except TimeoutError as error:
-        raise TemporaryFailure(TIMED_OUT, f"the addresses of {hop.host}") from error
-    except OSError as error:
-        raise TemporaryFailure(UNREACHABLE, f"{hop.host}: {error.strerror or error}") from error
-    last = "the name has no address"
-    for family, kind, protocol, _, address in found:
-        connection = socket.socket(family, kind, protocol)
-        with contextlib.ExitStack() as unless_used:
-            unless_used.enter_context(contextlib.closing(connection))
-            try:
-                connection.setblocking(False)
-                async with asyncio.timeout(seconds / min(len(found), 3)):
-                    await loop.sock_connect(connection, address)
-                ours = _is_here(connection) and ourselves.listen_at(str(address[0]), hop.port)
-            except (OSError, TimeoutError) as error:
-                last = "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error)
-                continue
-            if ours:
-                raise PermanentFailure(OURSELVES, f"{hop.name} is where we listen")
-            unless_used.pop_all()
-            return connection
-    raise TemporaryFailure(UNREACHABLE, f"{hop.name}: {last}")
-
-
-def _is_here(connection: socket.socket) -> bool:
-    """Both ends have the same address, or loopback ones."""
-    there, here = ip_address(connection.getpeername()[0]), ip_address(connection.getsockname()[0])
-    return there == here or (there.is_loopback and here.is_loopback)
-
-
-@cache
-def _trust(verified: bool, ca_file: Path | None) -> ssl.SSLContext:
-    """What TLS believes: the authorities when the certificate counts, else anybody (RFC 7435: better than in clear)."""
-    context = ssl.create_default_context(cafile=ca_file)
-    if not verified:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

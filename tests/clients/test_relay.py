@@ -14,6 +14,7 @@ import trustme
 
 from inbound.clients import relay as relaying
 from inbound.clients import smtp
+from inbound.clients.hop import NOT_TRUSTED, OURSELVES, UNREACHABLE
 from inbound.clients.reasons import TIMED_OUT
 from inbound.clients.relay import DeferredError, Hop, NextHop, RefusedError, Relays
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
@@ -157,14 +158,14 @@ async def _flood(writer: asyncio.StreamWriter) -> None:
 
 FAULTS: list[tuple[Mapping[str, Says], str]] = [
     ({"greeting": None}, TIMED_OUT),
-    ({"greeting": b""}, smtp.UNREACHABLE),
+    ({"greeting": b""}, UNREACHABLE),
     ({"greeting": b"554 5.7.1 go away\r\n"}, smtp.UNWILLING),
     ({"greeting": b"SSH-2.0-OpenSSH_9.2\r\n"}, smtp.NO_SMTP),
     ({"greeting": b"220 a\r\n220 b\r\n"}, smtp.NO_SMTP),
     ({"greeting": _flood}, smtp.NO_SMTP),
     ({"greeting": _drip}, TIMED_OUT),
     ({"EHLO": None}, TIMED_OUT),
-    ({"EHLO": b""}, smtp.UNREACHABLE),
+    ({"EHLO": b""}, UNREACHABLE),
     ({"EHLO": b"421 4.3.2 too many\r\n"}, smtp.UNWILLING),
     ({"EHLO": b"554 5.7.1 no\r\n"}, smtp.UNWILLING),
     ({"EHLO": _flood}, smtp.NO_SMTP),
@@ -207,7 +208,7 @@ def test_a_next_hop_that_is_not_there_is_said_to_be_unreachable() -> None:
                 await relay.send(RAW, mail_from="", rcpt_to=("b@example.net",))
             return failed.value.reason
 
-    assert asyncio.run(story()) == smtp.UNREACHABLE
+    assert asyncio.run(story()) == UNREACHABLE
 
 
 def test_a_next_hop_that_takes_no_octets_is_given_up() -> None:
@@ -281,7 +282,23 @@ def test_domains_become_a_labels_on_the_wire() -> None:
     assert hop.commands[2] == "RCPT TO:<b@xn--exmple-cua.net>"
 
 
-@pytest.mark.parametrize("address", ["a b@example.net", "a@example.net>\r\nRCPT TO:<c@example.net", "a\0@example.net"])
+def test_a_quoted_local_part_goes_out_as_it_is() -> None:
+    refusals, hop = sent(None, RAW, r'"a b\"c"@example.net')
+    assert refusals == {}
+    assert hop.commands[2] == r'RCPT TO:<"a b\"c"@example.net>'
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a b@example.net",
+        "a>@example.net",
+        '"a@example.net',
+        "a@b@example.net",
+        "a@example.net>\r\nRCPT TO:<c@example.net",
+        "a\0@example.net",
+    ],
+)
 def test_no_address_makes_a_command_of_its_own(address: str) -> None:
     failure, hop = sent(None, RAW, address)
     assert isinstance(failure, PermanentFailure)
@@ -388,9 +405,9 @@ WITH_TLS = ehlo(*OFFERS, b"STARTTLS", b"AUTH LOGIN PLAIN")
         ("require", False, "localhost", smtp.NO_TLS),
         ("verify", True, "localhost", "TLS"),
         ("verify", False, "localhost", smtp.NO_TLS),
-        ("verify", True, "elsewhere.example", smtp.NOT_TRUSTED),
+        ("verify", True, "elsewhere.example", NOT_TRUSTED),
         ("implicit", True, "localhost", "TLS"),
-        ("implicit", True, "elsewhere.example", smtp.NOT_TRUSTED),
+        ("implicit", True, "elsewhere.example", NOT_TRUSTED),
     ],
 )
 def test_the_tls_policy_is_kept(
@@ -424,7 +441,7 @@ def test_an_authority_that_nobody_named_is_not_trusted(authority: trustme.CA) ->
                 await relay.send(RAW, mail_from="", rcpt_to=("b@example.net",))
             return failed.value.reason
 
-    assert asyncio.run(story()) == smtp.NOT_TRUSTED
+    assert asyncio.run(story()) == NOT_TRUSTED
 
 
 @pytest.mark.parametrize("says", [b"454 4.7.0 not now\r\n", b"", b"220 2.0.0 begin\r\nno TLS at all\r\n"])
@@ -447,7 +464,7 @@ def test_what_comes_in_clear_behind_starttls_is_not_believed(authority: trustme.
             assert hop.messages == []
             return failed.value.reason
 
-    assert asyncio.run(story()) in (smtp.NO_SMTP, smtp.UNREACHABLE, smtp.LEFT, TIMED_OUT)
+    assert asyncio.run(story()) in (smtp.NO_SMTP, UNREACHABLE, smtp.LEFT, TIMED_OUT)
 
 
 def logged_in(authority: trustme.CA, ca_file: Path, says: Mapping[str, Says], **more: Any) -> tuple[str, list[str]]:
@@ -533,7 +550,7 @@ def test_nothing_is_sent_to_where_we_listen(listening: tuple[str, int]) -> None:
             return failed.value.reason, hop
 
     reason, hop = asyncio.run(story())
-    assert (reason, hop.commands) == (smtp.OURSELVES, [])
+    assert (reason, hop.commands) == (OURSELVES, [])
 
 
 def test_another_server_on_this_machine_may_have_our_name() -> None:
