@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "inbound"
 # Where each library may be imported: modules, or packages with everything in them.
 HOMES = {
     "aiosmtpd": {"receive"},
+    "aiosmtplib": {"clients.smtp"},
     "boto3": {"clients.aws"},
     "botocore": {"clients.aws", "clients.aws_errors"},
     "checkdmarc": {"doctor", "stages.dmarc"},
