@@ -7,7 +7,7 @@ expected, found, and how each rule fared.
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inbound.cases import Case, Expect, Found, Given
@@ -108,8 +108,10 @@ def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = (), *, spli
         else:
             admitted.append(recipient)
             answers.add(ahead.answers)
-    if (split and len(answers) > 1) or (at_rcpt and admitted):
+    if split and (len(answers) > 1 or (at_rcpt and admitted)):
         return Outcome(reply=OF_ITS_OWN, at="rcpt")
+    if admitted and at_rcpt:
+        at_rcpt, mail = [], replace(mail, rcpt_to=tuple(admitted))
     verdicts = verdicts_of(given.verdicts, block, scan=ruleset.wants_scan(mail.rcpt_to))
     decision = decide(ruleset, mail, verdicts, parts=lambda _: given.attachments, split=split)
     met = {trace.name for walk in decision.walks for trace in walk.traces if trace.met}

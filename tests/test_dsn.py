@@ -2,17 +2,21 @@
 
 import email
 import email.policy
+import quopri
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inbound.dsn import LONGEST_HEADERS, Failed, Notification, notification
 from inbound.reply import Reply
 from inbound.trace import header_block
-from tests.ruling import PASSED, mail
+from tests.ruling import CLIENT, PASSED, mail
 
 REFUSED = Reply(554, "5.7.1", "Message contains malware")
 UNKNOWN = Reply(550, "5.1.1", "No such recipient")
@@ -171,12 +175,19 @@ def test_header_fields_of_any_kind_stay_content(header: bytes) -> None:
         assert content[start:].removesuffix(b"\r\n") == header.removesuffix(b"\r\n")
 
 
+@given(st.binary(max_size=2000), st.booleans())
+def test_whatever_the_header_fields_are_they_come_out_as_they_were(octets: bytes, utf8: bool) -> None:
+    header = b"X: " + octets.replace(b"\r\n", b"\n") + b"\r\n"
+    made = told(Failed(recipient="bär@example.com" if utf8 else "b@example.com", reply=REFUSED), header=header)
+    assert len(parts(made.raw)) == 3
+    assert re.fullmatch(rb"(?:[^\r\n\0]{0,998}\r\n)*", made.raw)
+    encoded = made.raw.split(b"Content-Description: Undelivered Message\r\n\r\n")[1].rpartition(b"\r\n------=_Part_")[0]
+    content = quopri.decodestring(encoded) if b"quoted-printable" in made.raw else encoded
+    assert content.endswith(b" (UTC)\r\n" + header)
+
+
 @pytest.mark.parametrize("helo", ["", "[192.0.2.1]", "mail.example.net", "a b", "x\r\nAction: delivered", "ä.example"])
 def test_a_name_from_helo_is_told_where_it_is_one(helo: str) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
-    from tests.ruling import CLIENT  # noqa: PLC0415
-
     fields = status(told(client=replace(CLIENT, helo=helo)).raw)[0]
     known = {"Received-From-MTA": f"dns; {helo}"} if helo.isascii() and helo and " " not in helo else {}
     assert {name: value for name, value in fields.items() if name == "Received-From-MTA"} == known
