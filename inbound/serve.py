@@ -12,6 +12,7 @@ import uvloop
 
 from inbound.actions.invoke import PATIENCE
 from inbound.app import App, prepare, rules_in_force, scanner_of
+from inbound.bounces import PATIENCE as TO_TELL
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
 from inbound.receive.edge import Bound, Edge
@@ -123,8 +124,8 @@ async def _receive(
 
 
 def grace(settings: Settings) -> float:
-    """Seconds that a message in flight may need to its end: all checks, all actions, and a function that is waited for."""
-    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE
+    """Seconds that a message in flight may need to its end: checks, actions, a function, and telling its sender."""
+    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE + TO_TELL
 
 
 async def announce(app: App, addresses: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ the program was started.
 import ipaddress
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
-from inbound.recipients import pattern
+from inbound.recipients import pattern, sender
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
@@ -89,6 +89,7 @@ Count = Annotated[int, Field(gt=0)]
 Allowed = Annotated[int, Field(ge=0)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sender = Annotated[str, AfterValidator(sender)]
 Delay = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Patience = Annotated[float, Field(ge=14_400, allow_inf_nan=False)]  # RFC 5321 4.5.4.1: queues may rest for hours
 
@@ -191,6 +192,19 @@ class Relay:
 
 
 @keys
+class Dsn:
+    """Delivery status notifications (RFC 3464), for what could not be refused in the SMTP session: sent to authenticated senders.
+
+    `ses` is SES's SendRawEmail and needs `cloud: aws`; it sends from `sender`, which must be a verified identity there, and
+    not from the null reverse-path. `outbox` is a directory in `data_dir`, for a program of yours that sends what lies there.
+    """
+
+    through: Literal["", "ses", "outbox"] = ""  # how they are sent; when empty they are not, and nothing needs them
+    sender: Sender = ""  # From, where a bounce names no sender of its own; MAILER-DAEMON at the hostname when empty
+    per_hour: Count = 20  # to one sender; then bounces are suppressed
+
+
+@keys
 class Limits:
     """Caps on what comes from outside. Each has its precedent beside it."""
 
@@ -285,6 +299,8 @@ class Settings:
     tls: Tls | None = None  # STARTTLS is offered when it is set
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
     block_list: BlockList = BlockList()  # see below
+    split_recipients: bool = True  # by their possible answers, a transaction each; `no` needs `dsn`
+    dsn: Dsn = Dsn()  # see below
     greylist: Greylist = Greylist()  # see below
     spam: Spam = Spam()  # see below
     trusted: Trusted = Trusted()  # see below
@@ -317,9 +333,31 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         if name.startswith(VARIABLE) and name != NAMES_THE_FILE:
             whole = _with(whole, Settings, name.removeprefix(VARIABLE).split("__"), (name, environ[name]), problems)
     settings = build(whole, Settings, problems)
+    if settings is not None:
+        problems += [_value_at(whole, keys).problem(message) for keys, message in contradictions(settings)]
     if settings is None or problems:
         raise ConfigurationError(problems)
     return settings
+
+
+NOBODY_IS_TOLD = (
+    "recipients that need different answers can share a transaction only where a sender can be told later of those that were "
+    "refused: say in `dsn` how"
+)
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Values that are right alone and not together: the keys that lead to one of them, and what is wrong."""
+    if settings.dsn.through == "ses" and settings.cloud != "aws":
+        yield ("dsn", "through"), "ses needs cloud: aws"
+    if not settings.split_recipients and not settings.dsn.through:
+        yield ("split_recipients",), NOBODY_IS_TOLD
+
+
+def _value_at(node: Node, keys: Iterable[str]) -> Node:
+    for key in keys:
+        node = (node.entries or {}).get(key, node)
+    return node
 
 
 def _named(environ: Mapping[str, str]) -> Path | None:

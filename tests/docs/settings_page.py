@@ -18,6 +18,7 @@ SECTIONS = {
     "Certificate": "An entry of `tls.more`",
     "BlockList": "`block_list`",
     "DnsblZone": "An entry of `block_list.dnsbl`",
+    "Dsn": "`dsn`",
     "Greylist": "`greylist`",
     "Spam": "`spam`",
     "Trusted": "`trusted`",
