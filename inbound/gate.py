@@ -7,7 +7,6 @@
 4. Mail is taken for our `domains` and for bare `postmaster` (RFC 5321 4.5.1), whatever the rules say: never a relay.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -15,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
 from inbound.mail import IPAddress
+from inbound.offload import side_by_side
 from inbound.reply import Reply
 from inbound.settings import BlockList, DnsblZone
 from inbound.stages import Resolver
@@ -53,7 +53,7 @@ class Gate:
         denied = self._deny.around(ip)
         if denied:
             return BlockVerdict(blocked=True, listings=(Listing(list="deny", entry=str(denied)),))
-        found = await asyncio.gather(*(zone.look_up(ip) for zone in self._zones))
+        found = await side_by_side(zone.look_up(ip) for zone in self._zones)
         listings = tuple(listing for listing in found if isinstance(listing, Listing))
         return BlockVerdict(
             blocked=bool(listings),

@@ -223,7 +223,8 @@ class Resolver:
             server, response = await self._exchange(name, rdtype)
             authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
             if isinstance(response, Plain):
-                ttl = min(ttl, response.ttl, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
+                told = NEGATIVE_UNTOLD if response.ttl is None else response.ttl
+                ttl = min(ttl, told, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
                 return Answer(exists=response.exists, records=response.records, ttl=ttl, authenticated=authenticated)
             try:
                 chain = response.resolve_chaining()
