@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -40,6 +40,7 @@ from inbound.receive.edge import host_and_port
 from inbound.recipients import Domains
 from inbound.record import Record
 from inbound.reports.collect import Collector
+from inbound.reports.send import LOCK, Mailing, alone, mailings
 from inbound.reports.store import FILE as REPORTS
 from inbound.reports.store import Store
 from inbound.reports.write import Issue, Period, Reporter, issued
@@ -387,22 +388,47 @@ def collected(settings: Settings) -> Store:
 
 async def write_reports(settings: Settings, directory: FilePath, period: Period) -> list[Issue]:
     """Write the report of each domain that asks for one. Raises ConfigurationError."""
-    ours = settings.reports
-    reporter = Reporter(
-        receiver=a_labels(settings.hostname) or "localhost",
-        org_name=ours.org_name or settings.hostname,
-        email=ours.email or f"postmaster@{settings.domains[0].lstrip('.') if settings.domains else settings.hostname}",
-        extra_contact_info=ours.extra_contact_info,
-    )
     resolver = resolver_of(settings)
     with contextlib.closing(collected(settings)) as store:
         try:
-            return [issue async for issue in issued(store, reporter, period, directory, resolver)]
+            return [issue async for issue in issued(store, _reporter(settings), period, directory, resolver)]
         except OSError as error:
             message = f"cannot be written to: {error.strerror or error}"
             raise ConfigurationError([Problem(file=str(directory), line=0, column=0, message=message)]) from error
         finally:
             await resolver.close()
+
+
+async def send_reports(settings: Settings, days: Sequence[int], *, dry: bool) -> list[Mailing]:
+    """Send the reports of these days through the next hop; `dry` tells what would be sent. Raises ConfigurationError."""
+    if not settings.relay.host and not dry:
+        message = "reports are sent through a next hop: `relay: {host: …}` names it"
+        raise ConfigurationError([Problem(file="relay.host", line=0, column=0, message=message)])
+    resolver, lock = resolver_of(settings), settings.data_dir / LOCK
+    with contextlib.closing(collected(settings)) as store, contextlib.ExitStack() as running:
+        try:
+            running.enter_context(alone(lock))
+            async with relays_of(settings) as relays:
+                postman = None if dry else relays.to()
+                return [one async for one in mailings(store, _reporter(settings), days, resolver, postman)]
+        except BlockingIOError as error:
+            message = "another run is sending reports"
+            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
+        except OSError as error:
+            message = f"cannot be written to: {error.strerror or error}"
+            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
+        finally:
+            await resolver.close()
+
+
+def _reporter(settings: Settings) -> Reporter:
+    ours = settings.reports
+    return Reporter(
+        receiver=a_labels(settings.hostname) or "localhost",
+        org_name=ours.org_name or settings.hostname,
+        email=ours.email or f"postmaster@{settings.domains[0].lstrip('.') if settings.domains else settings.hostname}",
+        extra_contact_info=ours.extra_contact_info,
+    )
 
 
 def _reports(settings: Settings) -> Store:
