@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
-from inbound.recipients import pattern, sender
+from inbound.recipients import Domains, pattern, sender
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
@@ -352,6 +352,8 @@ def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("dsn", "through"), "ses needs cloud: aws"
     if not settings.split_recipients and not settings.dsn.through:
         yield ("split_recipients",), NOBODY_IS_TOLD
+    if settings.relay.srs_domain and not Domains(settings.domains).include(settings.relay.srs_domain):
+        yield ("relay", "srs_domain"), "none of our `domains`, so what comes back to it would not be taken"
 
 
 def _value_at(node: Node, keys: Iterable[str]) -> Node:

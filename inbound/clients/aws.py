@@ -29,6 +29,7 @@ from botocore.config import Config
 from inbound.clients import DataKey, StoredObject
 from inbound.clients import reasons as why
 from inbound.clients.aws_errors import failure, http_status
+from inbound.clients.relay import Relays
 from inbound.errors import PermanentFailure, TemporaryFailure
 
 THREADS = 32  # calls side by side that answer at once
@@ -60,7 +61,8 @@ class _Wanted:
 class AwsCloud:
     """Fulfils `actions.Cloud`. Credentials come from boto3's own chain; `endpoint_url` is for every service."""
 
-    def __init__(self, *, region: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, *, region: str, endpoint_url: str | None = None, relays: Relays | None = None) -> None:
+        self.relays = relays or Relays.nowhere()
         self._region, self._endpoint_url = region, endpoint_url
         self._session = boto3.session.Session(region_name=region)
         self._making = threading.Lock()

@@ -35,6 +35,7 @@ from inbound.clients.reasons import (
     NAME_REFUSED,
     function_failure,
 )
+from inbound.clients.relay import Relays
 from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
@@ -50,7 +51,10 @@ _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8
 class LocalCloud:
     """Fulfils `actions.Cloud` in a directory. Use it as an async context: what was left in the queue is run then."""
 
-    def __init__(self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner) -> None:
+    def __init__(
+        self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner, relays: Relays | None = None
+    ) -> None:
+        self.relays = relays or Relays.nowhere()
         self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"

@@ -19,6 +19,7 @@ from inbound.actions.bounce import Bounce
 from inbound.actions.drop import Drop
 from inbound.actions.invoke import ANSWER_UNUSABLE, Invoke, disposition
 from inbound.actions.kinds import ACTIONS
+from inbound.actions.relay import Relay
 from inbound.actions.s3 import S3, object_key, open_object
 from inbound.actions.sns import LONGEST, REFUSED, TOO_LARGE, Sns
 from inbound.actions.sqs import TOO_LARGE as SQS_TOO_LARGE
@@ -448,6 +449,7 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         Sns(topic_arn=TOPIC),
         Sqs(queue_url=QUEUE),
         Webhook(url="https://a.example/", secret_env="HOOK"),
+        Relay(),
         Bounce(message="No"),
         AddHeader(name="X", value="y"),
         Stop(),
@@ -459,6 +461,7 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         "sns",
         "sqs",
         "webhook",
+        "relay",
         "bounce",
         "add_header",
         "stop",
