@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -22,6 +23,7 @@ from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
 from inbound.clients.local import LocalCloud
 from inbound.clients.outbox import Outbox
+from inbound.clients.relay import Relays
 from inbound.clients.ses import Ses
 from inbound.deliver import Means
 from inbound.errors import ConfigurationError, Failure, Problem
@@ -32,6 +34,7 @@ from inbound.mail import Client, Mail
 from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
 from inbound.receive import Rebuff
+from inbound.receive.edge import host_and_port
 from inbound.record import Record
 from inbound.reports.collect import Collector
 from inbound.reports.store import FILE as REPORTS
@@ -140,6 +143,7 @@ class App(Judge):
         self._note = note
         self._collector = Collector(_reports(settings), now=now) if settings.reports.collect else None
         self._cloud = cloud_of(settings)
+        self._relays = relays_of(settings)
         self._ledger = _ledger(settings)
         self._greylist = _greylist(settings, now)
         self._bounces = _bounces(settings, self._cloud)
@@ -163,6 +167,7 @@ class App(Judge):
     async def __aenter__(self) -> Self:
         await load_parser()
         await self._cloud.__aenter__()
+        await self._relays.__aenter__()
         if self._collector:
             await self._collector.__aenter__()
         return self
@@ -172,6 +177,7 @@ class App(Judge):
     ) -> None:
         if self._collector:
             await self._collector.__aexit__(kind, error, at)
+        await self._relays.__aexit__(kind, error, at)
         await self._cloud.__aexit__(kind, error, at)
         self._ledger.close()
         if self._bounces is not None:
@@ -247,6 +253,21 @@ def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
     return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)
 
 
+def relays_of(settings: Settings) -> Relays:
+    """Where mail that leaves goes; an async context. Raises ConfigurationError."""
+    addresses = (one if isinstance(one, str) else one.address for one in settings.listen)
+    listening = frozenset((_address(host or ""), port) for host, port in map(host_and_port, addresses))
+    return Relays(settings.relay, hostname=settings.hostname, listening=listening)
+
+
+def _address(host: str) -> str:
+    """An address that is listened on; "" for a name, which may have any."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return ""
+
+
 def clamd_of(settings: Settings) -> str:
     """Where clamd listens: as the settings say, else where Debian puts its socket if it is there, else ""."""
     return settings.clamd or (f"unix:{DEBIAN_CLAMD}" if DEBIAN_CLAMD.is_socket() else "")
@@ -304,7 +325,7 @@ def _upstream(settings: Settings) -> Upstream | None:
 def resolver_of(settings: Settings) -> Dns:
     """The resolver of the settings. Raises ConfigurationError."""
     try:
-        return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+        return Dns(settings.resolver, deadline=settings.deadlines.dns_query, dnssec=settings.dnssec)
     except ValueError as error:
         problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
         raise ConfigurationError([problem]) from error

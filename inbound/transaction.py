@@ -141,6 +141,7 @@ class Transaction:
                 reply=delivery.reply,
                 ruleset=self._ruleset.version,
                 milliseconds=round((time.perf_counter() - started) * 1000, 3),
+                by_dmarc=decision.by_dmarc,
             )
         )
         return delivery.reply
@@ -239,4 +240,5 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
         reply=decision.reply if admitted else walks[0].reply,
         ruleset=ruleset.version,
         milliseconds=round((time.perf_counter() - started) * 1000, 3),
+        by_dmarc=decision.by_dmarc,
     )

@@ -23,6 +23,7 @@ SECTIONS = {
     "Spam": "`spam`",
     "Trusted": "`trusted`",
     "Reports": "`reports`",
+    "Relay": "`relay`",
     "Limits": "`limits`",
     "Deadlines": "`deadlines`",
 }
