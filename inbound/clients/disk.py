@@ -6,14 +6,19 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from inbound.clients import Piece
 from inbound.clients.reasons import DISK, NAME_REFUSED
 from inbound.errors import PermanentFailure, TemporaryFailure
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# linux/fs.h; what the ioctl takes is an int, whatever its number says.
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x8008_6601, 0x4008_6602, 0x0002_0000
 
 
 def json_of(value: object, *, sort_keys: bool = False) -> bytes:
@@ -48,6 +53,21 @@ def directory(path: Path) -> None:
         sync(path.parent)
 
 
+def top_of_hierarchies(path: Path) -> None:
+    """Ask ext4 to keep what lies in each directory below apart from the rest of the disk (chattr(1), `T`).
+
+    It looks for a free inode near the directory and passes over those that were freed within the last minutes, one by one: where
+    others make and remove many files nearby (a scanner's temporary ones), making a file took 0.6 ms instead of 0.02.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # another file system, or a directory of somebody else's
+            flags = struct.unpack("i", fcntl.ioctl(handle, _GET_FLAGS, bytes(4)))[0]
+            fcntl.ioctl(handle, _SET_FLAGS, struct.pack("i", flags | _TOP_OF_HIERARCHIES))
+    finally:
+        os.close(handle)
+
+
 def sync(path: Path) -> None:
     """Have a file, or the names in a directory, on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -71,18 +91,22 @@ def sync_everything(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
-    """A new file, on the disk when this returns unless told otherwise; its name is not, until its directory is synced."""
+def write(path: Path, pieces: Iterable[Piece], *, durably: bool = True) -> None:
+    """A new file of these pieces, on the disk when this returns unless told otherwise.
+
+    Its name is not, until its directory is synced.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        write_whole(handle, octets)
+        for piece in pieces:
+            write_whole(handle, piece)
         if durably:
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_whole(handle: int, octets: bytes) -> None:
+def write_whole(handle: int, octets: Piece) -> None:
     """Write all of it where the file stands."""
     view = memoryview(octets)
     while view:
@@ -91,7 +115,7 @@ def write_whole(handle: int, octets: bytes) -> None:
 
 def replace(part: Path, path: Path, octets: bytes) -> None:
     """A file under its name in one step, on the disk when this returns; `part` is where it is written first."""
-    write(part, octets)
+    write(part, (octets,))
     part.rename(path)
     sync(path.parent)
 
