@@ -19,7 +19,8 @@ from aiosmtpd.smtp import SMTP
 
 from inbound.mail import IPAddress, Tls
 from inbound.receive import Rebuff
-from inbound.receive.census import Place, place, unmapped
+from inbound.receive.board import Place
+from inbound.receive.census import place, unmapped
 from inbound.receive.house import House
 from inbound.receive.inflow import CrowdedError, GoneError, Inflow, ProxyReader, SilentError, StoppingError
 from inbound.receive.replies import BROKEN, BYE, CROWDED, NOT_TRUSTED, SILENT, STOPPING
