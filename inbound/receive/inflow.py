@@ -208,7 +208,10 @@ class ProxyReader:
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         """One line: a PROXY v1 header has 107 octets at most."""
         assert separator == b"\n"  # noqa: S101 - what the parser asks for
-        return await self._inflow.line(self._seconds, 107)
+        line = await self._inflow.line(self._seconds, 107)
+        if b"\r" in line[:-2]:  # the parser would take it for the end of a port
+            raise ValueError("a CR within a PROXY header")
+        return line
 
 
 class Budget:
