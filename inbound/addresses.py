@@ -187,6 +187,9 @@ def _mailboxes(element: list[_Token]) -> Iterator[Mailbox]:
         display = " ".join(text for kind, text in element if kind != "angle")
         for text in angles:
             yield Mailbox(display, _bare(text))
+        last = max(at for at, (kind, _) in enumerate(element) if kind == "angle")
+        if any("@" in text for _, text in element[last + 1 :]):  # nothing may stand there, and some readers take it
+            yield Mailbox("", "")
         return
     words = [text for kind, text in element if kind == "word"]
     bare = [word for word in words if "@" in word]

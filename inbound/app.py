@@ -345,7 +345,7 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
         iprev=Iprev(resolver),
         spf=Spf(resolver, receiver=settings.hostname, now=now),
         dkim=Dkim(resolver, now=now),
-        arc=Arc(resolver),
+        arc=Arc(resolver, now=now),
         dmarc=Dmarc(resolver),
         virus=Virus(Clamd(clamd)) if clamd else NoScanner(),
         spam=Spam(settings.spam, hostname=settings.hostname, now=now),
