@@ -87,9 +87,9 @@ class AwsCloud:
         """Store unless something is there already."""
         return await _call(self._pool, self._put, bucket, key, body, dict(metadata), role_arn)
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole."""
-        return await _call(self._pool, self._get, bucket, key)
+    async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
+        return await _call(self._pool, self._get, bucket, key, limit)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """KMS GenerateDataKey, AES-256, with the encryption context."""
@@ -130,10 +130,10 @@ class AwsCloud:
             return True
         raise TemporaryFailure(why.CONFLICT, f"{bucket}/{key}")
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
         answer = self._client("s3").get_object(Bucket=bucket, Key=key)
         with answer["Body"] as stream:
-            if answer["ContentLength"] > LONGEST_OBJECT:
+            if answer["ContentLength"] > limit:
                 raise PermanentFailure(why.TOO_LARGE, f"{bucket}/{key} has {answer['ContentLength']} octets")
             return StoredObject(body=stream.read(), metadata=answer["Metadata"])
 

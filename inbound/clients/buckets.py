@@ -39,7 +39,7 @@ from inbound.clients.disk import (
     top_of_hierarchies,
     write,
 )
-from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
+from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING, TOO_LARGE
 from inbound.clients.redo import Record, RedoLog, left_behind
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside
@@ -51,6 +51,7 @@ ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any m
 SETTLE_SECONDS = 2.0  # after which files are synced and their log dropped
 LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
 LARGE = 512 * 1024  # octets of an object that is not worth writing twice
+LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 MOST_AT_ONCE = 64  # puts that are written together
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
@@ -97,9 +98,9 @@ class Buckets:
             self._start(self._commit_what_waits())
         return await waiter
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole. Raises Failure."""
-        return await aside(self._get, bucket, key)
+    async def get(self, bucket: str, key: str, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole. Raises Failure, also where it has more octets than `limit`."""
+        return await aside(self._get, bucket, key, limit)
 
     async def recover(self) -> None:
         """Make the place, and play back what dead processes left in their logs. Raises Failure."""
@@ -254,12 +255,14 @@ class Buckets:
             if isinstance(put.outcome, Failure):
                 log.error("%s/%s of a process that died: %s", bucket, key, put.outcome)
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
         path = self._path(bucket, key)
         with disk_errors():
             if not (self._root / bucket).is_dir():
                 raise PermanentFailure(BUCKET_MISSING, bucket)
             try:
+                if (size := path.stat().st_size) > limit:
+                    raise PermanentFailure(TOO_LARGE, f"{bucket}/{key} has {size} octets")
                 body = path.read_bytes()
                 metadata = json.loads(_beside(path).read_bytes())
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -26,7 +26,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from inbound.clients import DataKey, StoredObject
-from inbound.clients.buckets import Buckets, segment
+from inbound.clients.buckets import LONGEST_OBJECT, Buckets, segment
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.reasons import (
@@ -77,9 +77,9 @@ class LocalCloud:
         del role_arn
         return await self._buckets.put(bucket, key, body, metadata)
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole."""
-        return await self._buckets.get(bucket, key)
+    async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
+        return await self._buckets.get(bucket, key, limit)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
