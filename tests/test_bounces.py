@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from inbound.errors import ConfigurationError
-from inbound.record import Ran, Record
+from inbound.record import Ran, Record, plain
 from inbound.settings import Dsn, Settings
 from tests.harness import DNS, Receiver, mail, receiver
 
@@ -398,7 +398,7 @@ def test_the_record_as_json_has_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with shared(tmp_path) as mx:
             await mx.reply(mail(), *BOTH)
-            document = json.loads(json.dumps(mx.record.document()))
+            document = json.loads(json.dumps(plain(mx.record.document())))
             dsn = document["ran"][-1]
             assert (dsn["action"], dsn["rule"], dsn["outcome"]) == ("dsn", "closed", "done")
             assert sorted(dsn["detail"]) == ["notification", "to"]
