@@ -16,15 +16,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from inbound.authentication import authenticate
-    from inbound.consumer import aconsume, consume, records
+    from inbound.consumer import (
+        aconsume,
+        aconsume_bucket,
+        aconsume_queue,
+        consume,
+        consume_bucket,
+        consume_queue,
+        records,
+    )
 
-__all__ = ["__version__", "aconsume", "authenticate", "consume", "records"]
+__all__ = [
+    "__version__",
+    "aconsume",
+    "aconsume_bucket",
+    "aconsume_queue",
+    "authenticate",
+    "consume",
+    "consume_bucket",
+    "consume_queue",
+    "records",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {  # what is loaded when it is asked for: the checks alone take 0.3 s to import
     "authenticate": "inbound.authentication",
-    **dict.fromkeys(("aconsume", "consume", "records"), "inbound.consumer"),
+    **dict.fromkeys(__all__[1:4] + __all__[5:], "inbound.consumer"),
 }
 
 

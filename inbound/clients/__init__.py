@@ -32,6 +32,16 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMessage:
+    """A message that a queue hands out for a while: `receipt` deletes it, `times` counts how often it was handed out."""
+
+    id: str
+    body: str
+    receipt: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
     """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
 

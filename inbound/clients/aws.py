@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import math
 import os
 import random
 import re
@@ -26,7 +27,7 @@ import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, QueueMessage, StoredObject
 from inbound.clients import reasons as why
 from inbound.clients.aws_errors import failure, http_status
 from inbound.errors import PermanentFailure, TemporaryFailure
@@ -36,6 +37,7 @@ WAITING = 64  # functions side by side that are waited for
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 FUNCTION_SECONDS = 30.0  # SES's patience with a RequestResponse function
 TRIES = 3  # of each call, as botocore counts them
+LONGEST_POLL, LONGEST_HIDDEN = 20, 43_200  # seconds that SQS waits for a message, and hides one, at most
 CONFLICTS = 3  # tries of a write that another write was in the way of
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 LONGEST_ANSWER = 6 * 1024 * 1024  # octets; Lambda's own limit
@@ -111,6 +113,18 @@ class AwsCloud:
         """SQS SendMessage."""
         await _call(self._pool, self._send, queue_url, message, once, role_arn)
 
+    async def receive(self, queue_url: str, *, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        """SQS ReceiveMessage with long polling: () when none has come within `wait` seconds, 20 at most."""
+        return await _call(self._waiting, self._receive, queue_url, most, wait, hidden)
+
+    async def delete_message(self, queue_url: str, receipt: str) -> None:
+        """SQS DeleteMessage."""
+        await _call(self._pool, self._delete_message, queue_url, receipt)
+
+    async def hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        """SQS ChangeMessageVisibility, whole seconds; 0 gives the message back."""
+        await _call(self._pool, self._hide_message, queue_url, receipt, seconds)
+
     async def send_raw_email(self, raw: bytes, *, source: str, rcpt_to: tuple[str, ...]) -> str:
         """SES SendRawEmail, and its MessageId. Without a `source` SES sends from the address in From."""
         return await _call(self._pool, self._send_raw_email, raw, source, rcpt_to)
@@ -168,11 +182,36 @@ class AwsCloud:
         sns.publish(TopicArn=topic_arn, Subject=subject, Message=message)
 
     def _send(self, queue_url: str, message: str, once: str, role_arn: str | None) -> None:
-        region = _QUEUE_REGION.match(queue_url)
-        arn = f"arn:aws:sqs:{region.group(1)}::" if region else ""
-        sqs = self._client("sqs", arn=arn, role_arn=role_arn)
+        sqs = self._client("sqs", arn=_arn_of_queue(queue_url), role_arn=role_arn)
         fifo = {"MessageGroupId": "inbound", "MessageDeduplicationId": once} if queue_url.endswith(".fifo") else {}
         sqs.send_message(QueueUrl=queue_url, MessageBody=message, **fifo)
+
+    def _receive(self, queue_url: str, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        answer = self._client("sqs", arn=_arn_of_queue(queue_url), patient=True).receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=most,
+            WaitTimeSeconds=min(math.ceil(wait), LONGEST_POLL),
+            VisibilityTimeout=math.ceil(hidden),
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+        return tuple(
+            QueueMessage(
+                id=it["MessageId"],
+                body=it["Body"],
+                receipt=it["ReceiptHandle"],
+                times=int(it.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+            )
+            for it in answer.get("Messages", [])
+        )
+
+    def _delete_message(self, queue_url: str, receipt: str) -> None:
+        self._client("sqs", arn=_arn_of_queue(queue_url)).delete_message(QueueUrl=queue_url, ReceiptHandle=receipt)
+
+    def _hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        sqs = self._client("sqs", arn=_arn_of_queue(queue_url))
+        sqs.change_message_visibility(
+            QueueUrl=queue_url, ReceiptHandle=receipt, VisibilityTimeout=min(math.ceil(seconds), LONGEST_HIDDEN)
+        )
 
     def _send_raw_email(self, raw: bytes, source: str, rcpt_to: tuple[str, ...]) -> str:
         envelope = {"Destinations": list(rcpt_to)} | ({"Source": source} if source else {})
@@ -233,6 +272,12 @@ class AwsCloud:
             response_checksum_validation=checksums,
             user_agent_extra="inbound",
         )
+
+
+def _arn_of_queue(queue_url: str) -> str:
+    """An ARN that names the queue's region, "" where the URL does not."""
+    region = _QUEUE_REGION.match(queue_url)
+    return f"arn:aws:sqs:{region.group(1)}::" if region else ""
 
 
 async def _call(

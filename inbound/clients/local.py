@@ -25,10 +25,11 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, QueueMessage, StoredObject
 from inbound.clients.buckets import LONGEST_OBJECT, Buckets, segment
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
+from inbound.clients.queues import Queues
 from inbound.clients.reasons import (
     CONTEXT_MISMATCH,
     KEY_MISSING,
@@ -54,6 +55,7 @@ class LocalCloud:
         self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
+        self._inbox = Queues(self._queues)
         self._queue = Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
@@ -120,15 +122,32 @@ class LocalCloud:
     async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
         """Write one message, in the form in which SQS hands it out. A queue is made on first use."""
         del role_arn
-        match = _QUEUE.fullmatch(queue_url)
-        if match is None:
-            raise PermanentFailure(NAME_REFUSED, f"{queue_url!r} is no queue")
+        name = _queue_name(queue_url)
         digest = hashlib.md5(message.encode("utf-8"), usedforsecurity=False).hexdigest()
         document = {"MessageId": str(uuid.uuid4()), "MD5OfBody": digest, "Body": message}
-        name = (
+        file = (
             f"{segment(once)}.json" if queue_url.endswith(".fifo") else f"{time.time_ns()}-{document['MessageId']}.json"
         )
-        await offload(write_new, self._queues / match.group(1), name, document)
+        await offload(write_new, self._queues / name, file, document)
+
+    async def receive(self, queue_url: str, *, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        """Up to `most` messages of a queue, hidden from others for so many seconds; () when none has come within `wait`."""
+        return await self._inbox.receive(_queue_name(queue_url), most=most, wait=wait, hidden=hidden)
+
+    async def delete_message(self, queue_url: str, receipt: str) -> None:
+        """Take a message out of a queue for good."""
+        await self._inbox.delete(_queue_name(queue_url), receipt)
+
+    async def hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        """Hide a message from others for so long from now; 0 gives it back."""
+        await self._inbox.hide(_queue_name(queue_url), receipt, seconds)
+
+
+def _queue_name(queue_url: str) -> str:
+    match = _QUEUE.fullmatch(queue_url)
+    if match is None:
+        raise PermanentFailure(NAME_REFUSED, f"{queue_url!r} is no queue")
+    return match.group(1)
 
 
 class _Keys:

@@ -22,15 +22,18 @@
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from inbound.consumer.consuming import Wish, consumed
 from inbound.consumer.events import records
 from inbound.consumer.forms import Address, AddressGroup
 from inbound.consumer.limits import Limits
 from inbound.consumer.message import BodyPart, BodyValue, Header, Message, Provenance, Verdicts, safe_name
+from inbound.consumer.places import cloud_of
+from inbound.consumer.queues import blocking, of_bucket, of_queue
+from inbound.errors import Failure
 
 if TYPE_CHECKING:
     from inbound.settings import Settings
@@ -46,7 +49,11 @@ __all__ = [
     "Provenance",
     "Verdicts",
     "aconsume",
+    "aconsume_bucket",
+    "aconsume_queue",
     "consume",
+    "consume_bucket",
+    "consume_queue",
     "records",
     "safe_name",
 ]
@@ -105,6 +112,119 @@ def consume(
             sealed=sealed,
             authserv_ids=authserv_ids,
         )
+    )
+
+
+class How(TypedDict, total=False):
+    """The keywords of `consume` that iterators take too, with the same meaning."""
+
+    cloud: Any
+    settings: "Settings | Path | str | None"
+    limits: Limits
+    sealed: bool
+    authserv_ids: Collection[str]
+
+
+def aconsume_queue(
+    queue_url: str,
+    *,
+    bucket: str | None = None,
+    prefix: str = "",
+    wait: float = 20.0,
+    hidden: float = 60.0,
+    work_seconds: float = 3600.0,
+    tries: int = 5,
+    dead_letter: str | None = None,
+    until_empty: bool = False,
+    **how: Unpack[How],
+) -> AsyncGenerator[Message, None]:
+    """`consume_queue` for programs that run on asyncio. Close it (`contextlib.aclosing`) where the loop may end early."""
+    return of_queue(
+        cloud_of(how.get("cloud"), how.get("settings")),
+        queue_url,
+        _wish(bucket, prefix, how),
+        wait=wait,
+        hidden=hidden,
+        work_seconds=work_seconds,
+        tries=tries,
+        dead_letter=dead_letter,
+        until_empty=until_empty,
+    )
+
+
+def consume_queue(
+    queue_url: str,
+    *,
+    bucket: str | None = None,
+    prefix: str = "",
+    wait: float = 20.0,
+    hidden: float = 60.0,
+    work_seconds: float = 3600.0,
+    tries: int = 5,
+    dead_letter: str | None = None,
+    until_empty: bool = False,
+    **how: Unpack[How],
+) -> Iterator[Message]:
+    """The messages that a queue tells of, one after another, for ever; or `until_empty`.
+
+    A message is deleted from the queue when the loop goes on behind it; otherwise it comes again (at least once: `Message.id`
+    and `provenance.recipients` tell that it is the same). `wait`: seconds of long polling. `hidden`: seconds for which others do
+    not get a message, prolonged while the loop's body works, up to `work_seconds`. What cannot be consumed, or was handed
+    out more than `tries` times, goes to the queue `dead_letter`; without, it stays and comes again later each time.
+    The other keywords are those of `consume`. Raises Failure when the queue is not there or the credentials are not accepted.
+    """
+    return blocking(
+        aconsume_queue(
+            queue_url,
+            bucket=bucket,
+            prefix=prefix,
+            wait=wait,
+            hidden=hidden,
+            work_seconds=work_seconds,
+            tries=tries,
+            dead_letter=dead_letter,
+            until_empty=until_empty,
+            **how,
+        )
+    )
+
+
+def aconsume_bucket(
+    bucket: str,
+    prefix: str = "",
+    *,
+    after: str = "",
+    broken: Callable[[str, Failure], None] | None = None,
+    **how: Unpack[How],
+) -> AsyncGenerator[Message, None]:
+    """`consume_bucket` for programs that run on asyncio."""
+    cloud = cloud_of(how.get("cloud"), how.get("settings"))
+    return of_bucket(cloud, bucket, _wish(bucket, prefix, how), after=after, broken=broken)
+
+
+def consume_bucket(
+    bucket: str,
+    prefix: str = "",
+    *,
+    after: str = "",
+    broken: Callable[[str, Failure], None] | None = None,
+    **how: Unpack[How],
+) -> Iterator[Message]:
+    """The messages in a bucket below a prefix, in the order of their keys, those behind the key `after` only.
+
+    `Message.provenance.key` is where to go on from. Keys are in no order of time. `broken` is told key and failure of what
+    cannot be consumed, and the rest goes on; without it, the failure is raised. The other keywords are those of `consume`.
+    """
+    return blocking(aconsume_bucket(bucket, prefix, after=after, broken=broken, **how))
+
+
+def _wish(bucket: str | None, prefix: str, how: How) -> Wish:
+    return Wish(
+        bucket=bucket,
+        prefix=prefix,
+        limits=how.get("limits", _LIMITS),
+        sealed=how.get("sealed", False),
+        authserv_ids=tuple(how.get("authserv_ids", ())),
     )
 
 

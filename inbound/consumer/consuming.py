@@ -69,17 +69,17 @@ def _place(told: Told, wish: Wish) -> tuple[str, str]:
     if told.key:
         if wish.bucket is not None and told.bucket != wish.bucket:
             raise NotAllowed(ELSEWHERE, f"bucket {told.bucket[:100]!r}")
-        if wish.prefix and not told.key.startswith(_below(wish.prefix)):
+        if wish.prefix and not told.key.startswith(below(wish.prefix)):
             raise NotAllowed(ELSEWHERE, f"key {told.key[:200]!r}")
         return told.bucket, told.key
     if wish.bucket is None:
         raise NotAMailEvent(NO_PLACE, "name the bucket, and the prefix, of the rule that stores it")
     if not _is_id(told.message_id):
         raise NotAMailEvent(NO_PLACE, f"{told.message_id[:80]!r} is no message id")
-    return wish.bucket, f"{_below(wish.prefix)}{told.message_id}"
+    return wish.bucket, f"{below(wish.prefix)}{told.message_id}"
 
 
-def _below(prefix: str) -> str:
+def below(prefix: str) -> str:
     """What keys under this prefix begin with: the receiver puts exactly one slash behind it."""
     return f"{prefix.removesuffix('/')}/" if prefix else ""
 
