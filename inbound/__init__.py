@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         consume_bucket,
         consume_queue,
         records,
+        verify_webhook,
     )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "consume_bucket",
     "consume_queue",
     "records",
+    "verify_webhook",
 ]
 
 __version__ = "0.1.0"

@@ -12,6 +12,7 @@
                 ├── TooBig            more octets than the limits allow
                 ├── Undecryptable     sealed, and changed, cut off, or under another context or key
                 │   └── NotSealedForUs  the key is not one that we may use, or the form is not read here
+                ├── NotSigned         a webhook call whose signature is not ours, or too old
                 └── AnotherMessage    the object is not the message that the event tells of
 
 A `Failure` never leaves the program with its text: replies to senders carry the reason's own wording only.
@@ -90,6 +91,10 @@ class Undecryptable(Unconsumable):
 
 class NotSealedForUs(Undecryptable):
     """The object is sealed under a key that we may not use or that is not there, or in a form that is not read here."""
+
+
+class NotSigned(Unconsumable):
+    """The webhook call was not signed with our secret, or long ago."""
 
 
 class AnotherMessage(Unconsumable):

@@ -33,6 +33,7 @@ from inbound.consumer.limits import Limits
 from inbound.consumer.message import BodyPart, BodyValue, Header, Message, Provenance, Verdicts, safe_name
 from inbound.consumer.places import cloud_of
 from inbound.consumer.queues import blocking, of_bucket, of_queue
+from inbound.consumer.webhooks import verify_webhook
 from inbound.errors import Failure
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "consume_queue",
     "records",
     "safe_name",
+    "verify_webhook",
 ]
 
 Result = TypeVar("Result")
