@@ -212,7 +212,7 @@ def test_asyncio_programs_consume_side_by_side(tmp_path: Path) -> None:
         return count
 
     async def story() -> list[int]:
-        return await asyncio.gather(worker(), worker(), worker())
+        return list(await asyncio.gather(worker(), worker(), worker()))
 
     assert sum(asyncio.run(story())) == 30
     assert left(tmp_path) == []
