@@ -4,12 +4,12 @@ An action is a frozen record whose fields are its YAML keys (`schema.keys`). Wha
 as small protocols; `clients.local` and `clients.aws` both fulfil them, so the same rule files run in either place.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, Listed, StoredObject
 from inbound.mail import Mail
 from inbound.reply import Reply
 from inbound.verdicts import Verdicts
@@ -65,6 +65,14 @@ class ObjectStore(Protocol):
 
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
+        ...
+
+    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix` ("" is all), in the order of their keys, as they are asked for."""
+        ...
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object. One that is not there is removed already."""
         ...
 
 

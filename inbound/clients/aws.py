@@ -15,7 +15,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, Listed, StoredObject
 from inbound.clients import reasons as why
 from inbound.clients.aws_errors import failure, http_status
 from inbound.errors import PermanentFailure, TemporaryFailure
@@ -36,6 +36,7 @@ WAITING = 64  # functions side by side that are waited for
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 FUNCTION_SECONDS = 30.0  # SES's patience with a RequestResponse function
 TRIES = 3  # of each call, as botocore counts them
+PAGE = 1000  # objects of a listing in one answer, the most that S3 gives
 CONFLICTS = 3  # tries of a write that another write was in the way of
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 LONGEST_ANSWER = 6 * 1024 * 1024  # octets; Lambda's own limit
@@ -91,6 +92,18 @@ class AwsCloud:
         """Fetch an object whole."""
         return await _call(self._pool, self._get, bucket, key)
 
+    async def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        after: str | None = ""
+        while after is not None:
+            page, after = await _call(self._pool, self._list, bucket, prefix, after)
+            for one in page:
+                yield one
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await _call(self._pool, self._delete, bucket, key)
+
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """KMS GenerateDataKey, AES-256, with the encryption context."""
         return await _call(self._pool, self._generate_data_key, key, dict(context), role_arn)
@@ -136,6 +149,19 @@ class AwsCloud:
             if answer["ContentLength"] > LONGEST_OBJECT:
                 raise PermanentFailure(why.TOO_LARGE, f"{bucket}/{key} has {answer['ContentLength']} octets")
             return StoredObject(body=stream.read(), metadata=answer["Metadata"])
+
+    def _list(self, bucket: str, prefix: str, token: str) -> tuple[list[Listed], str | None]:
+        """One page, and where the next begins."""
+        more = {"ContinuationToken": token} if token else {}
+        answer = self._client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **more)
+        found = [
+            Listed(key=it["Key"], size=it["Size"], modified=it["LastModified"].timestamp())
+            for it in answer.get("Contents", [])
+        ]
+        return found, answer.get("NextContinuationToken")
+
+    def _delete(self, bucket: str, key: str) -> None:
+        self._client("s3").delete_object(Bucket=bucket, Key=key)
 
     def _generate_data_key(self, key: str, context: dict[str, str], role_arn: str | None) -> DataKey:
         kms = self._client("kms", arn=key, role_arn=role_arn)

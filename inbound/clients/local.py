@@ -16,7 +16,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +25,8 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from inbound.clients import DataKey, StoredObject
-from inbound.clients.buckets import Buckets, segment
+from inbound.clients import DataKey, Listed, StoredObject
+from inbound.clients.buckets import Buckets
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.reasons import (
@@ -35,6 +35,7 @@ from inbound.clients.reasons import (
     NAME_REFUSED,
     function_failure,
 )
+from inbound.clients.shelf import segment
 from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
@@ -80,6 +81,14 @@ class LocalCloud:
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
         return await self._buckets.get(bucket, key)
+
+    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        return self._buckets.list_objects(bucket, prefix)
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await self._buckets.delete_object(bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
