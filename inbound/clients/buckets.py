@@ -8,7 +8,8 @@
    goes its own way, synced before `put` says so.
 4. At the start, logs that a dead process left are played back. If the machine went down since, an object may lie there
    half written, and is made anew from the log; otherwise only what is not there at all gets its place.
-5. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+5. Who deletes an object that a log may still have says so durably first (`clients.gone`).
+6. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inbound.clients import Listed, StoredObject
+from inbound.clients import Listed, StoredObject, gone
 from inbound.clients.disk import directory, disk_errors, failure_of, json_of, locked, sync, sync_everything, write
 from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
 from inbound.clients.redo import Record, RedoLog, left_behind
@@ -225,18 +226,21 @@ class Buckets:
             return
         with disk_errors(), self._writing, locked(place / ".lock"):
             left = left_behind(place)
+            deleted = gone.noted(place)
             first: dict[Any, int] = {}  # of each object, when it was first stored
             for record in (record for one in left for record in one.records()):
-                first[_name(record)] = min(record.when, first.get(_name(record), record.when))
+                if record.when > deleted.get(_name(record), 0):
+                    first[_name(record)] = min(record.when, first.get(_name(record), record.when))
             for one in left:
                 for record in one.records():
-                    if first[_name(record)] == record.when:
+                    if first.get(_name(record)) == record.when:
                         self._do_again(record, may_be_broken=not one.same_boot)
             if left:
                 sync_everything(self._root)
                 log.warning("%d objects of processes that died are in their places", len(first))
             for one in left:
                 one.path.unlink()
+            gone.forget(place)
 
     def _do_again(self, record: Record, *, may_be_broken: bool) -> None:
         bucket, key, metadata = json.loads(record.head)
@@ -269,9 +273,11 @@ class Buckets:
         path = self._path(bucket, key)
         self._must_exist(bucket)
         with disk_errors(), locked(self._root / bucket / ".lock"):
-            for gone in (path, beside(path)) if path.is_file() else ():
-                gone.unlink(missing_ok=True)
-                sync(gone.parent)
+            if path.is_file():
+                gone.note(self._root / ".log", (bucket, key))
+                for one in (path, beside(path)):
+                    one.unlink(missing_ok=True)
+                    sync(one.parent)
 
     def _must_exist(self, bucket: str) -> None:
         if not _BUCKET.fullmatch(bucket):

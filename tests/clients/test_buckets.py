@@ -115,6 +115,42 @@ def test_a_log_that_ends_in_the_middle_of_a_record_gives_what_stands_before(tmp_
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("boot", ["", "00000000-0000-0000-0000-000000000000"])
+def test_what_was_deleted_is_not_brought_back_by_a_log_that_still_has_it(tmp_path: Path, boot: str) -> None:
+    async def story() -> None:
+        receiver, other = Buckets(tmp_path / "one"), Buckets(tmp_path / "one")
+        await stored(receiver, 3)
+        await other.delete_object("mail", "in/0")
+        await other.delete_object("mail", "in/1")
+        await other.put("mail", "in/1", b"another", METADATA)
+        crash(tmp_path / "one", tmp_path / "two", boot=boot)
+        if boot:
+            (tmp_path / "two" / "mail" / "in" / "1").write_bytes(b"ano")
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert [one.key async for one in again.list_objects("mail", "")] == ["in/1", "in/2"]
+        assert (await again.get("mail", "in/1")).body == b"another"
+        assert [path.name for path in (tmp_path / "two" / ".log").iterdir()] == [".lock"]
+        await receiver.close()
+        await other.close()
+
+    asyncio.run(story())
+
+
+def test_what_was_deleted_stays_known_as_long_as_a_living_process_has_it_in_its_log(tmp_path: Path) -> None:
+    async def story() -> None:
+        receiver, other = Buckets(tmp_path), Buckets(tmp_path)
+        await stored(receiver, 1)
+        await other.delete_object("mail", "in/0")
+        await other.recover()
+        assert len(list((tmp_path / ".log").glob("*.gone"))) == 1
+        await receiver.close()
+        await other.recover()
+        assert list((tmp_path / ".log").glob("*.gone")) == []
+
+    asyncio.run(story())
+
+
 def test_the_log_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     async def story() -> None:
         living, other = Buckets(tmp_path), Buckets(tmp_path)

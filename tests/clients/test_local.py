@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inbound.actions.s3 import open_object
@@ -61,6 +61,7 @@ async def keys_of(cloud: LocalCloud, bucket: str, prefix: str = "") -> list[str]
     return [one.key async for one in cloud.list_objects(bucket, prefix)]
 
 
+@settings(max_examples=40)
 @given(
     keys=st.sets(st.text(st.sampled_from("ab./-%A\u00fc\U0001f600~"), min_size=1, max_size=6), max_size=12),
     data=st.data(),
