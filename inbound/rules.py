@@ -292,8 +292,9 @@ def _certain_refusal(ahead: _Ahead) -> Reply | None:
         if rest != ALWAYS:
             return None
         for action in rule.course():
-            # A bounce that tells a topic needs the message to tell of.
-            if action.refusal is not None and action.ends and getattr(action, "topic_arn", None) is None:
+            if getattr(action, "topic_arn", None) is not None:  # it needs the message to tell of
+                return None
+            if action.refusal is not None and action.ends:
                 return action.refusal
             if action.outward or action.takes or action.refusal is not None:
                 return None
