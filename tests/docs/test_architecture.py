@@ -23,7 +23,7 @@ HOMES = {
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},
-    "uvloop": {"cli", "serve", "receive"},
+    "uvloop": {"commands.check", "commands.demo", "commands.reports", "commands.serve", "serve", "receive"},
     "yaml": {"schema"},
 }
 

@@ -1,0 +1,49 @@
+"""The commands of `inbound`, a module each: `add` tells the parser what there is, the rest does it.
+
+Exit codes: 0 it went well, 1 it found what it looks for (a refusal, a failing test, a mistake in a file), 2 it could not
+be done as asked.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from inbound import settings
+from inbound.journal import printable
+from inbound.settings import Settings
+
+WELL, FOUND, UNABLE = 0, 1, 2
+
+
+def group(commands: Any, name: str, text: str) -> Any:
+    """Commands under a common word."""
+    return commands.add_parser(name, help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+
+
+def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    """One command, with the option that all have."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--config", type=Path, help="the settings file (or INBOUND_CONFIG); without it, the embedded defaults"
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def settings_of(options: argparse.Namespace, **more: Any) -> Settings:
+    """The settings of the file and the environment, and what the options say otherwise. Raises ConfigurationError."""
+    loaded = settings.load(options.config, os.environ)
+    return replace(loaded, **{key: value for key, value in more.items() if value is not None})
+
+
+def shown(documents: Iterable[Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print each document as a line of JSON, or the lines for a person."""
+    if as_json:
+        for document in documents:
+            print(json.dumps(asdict(document), ensure_ascii=False, separators=(",", ":")))
+    else:
+        print(printable("\n".join(lines)))
