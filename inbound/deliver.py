@@ -37,7 +37,10 @@ NOT_DONE = Reply(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What delivery works with. `budget` is seconds for all actions of a message."""
+    """What delivery works with. `budget` is seconds for all actions of a message.
+
+    `at_once`: each thing done is written down when it was done, not only before a deferral.
+    """
 
     cloud: Cloud
     ledger: Ledger
@@ -46,6 +49,7 @@ class Means:
     account: str
     region: str
     ours: bool = True  # events have our own key beside SES's
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
     """Run the decided steps. `block` is the header block of ours that goes on top of what is stored or handed on."""
     if not decision.steps:
         return Delivery(reply=decision.reply)
-    course = _Course(mail=mail, verdicts=verdicts, block=block, means=means)
+    course = _Course(mail=mail, verdicts=verdicts, decision=decision, block=block, means=means)
     try:
         for step in decision.steps:
             await course.run(step)
@@ -88,6 +92,7 @@ class _Course:
 
     mail: Mail
     verdicts: Verdicts
+    decision: Decision
     block: bytes
     means: Means
     added: list[tuple[bytes, tuple[str, ...]]] = field(default_factory=list)  # header fields, and in whose walks
@@ -159,6 +164,8 @@ class _Course:
         # A function's own refusal is not remembered: the retry asks it again, and has its reply to give.
         if action.outward and done.reply in (None, action.refusal):
             self.done[key] = done.onward.value
+            if self.means.at_once:
+                await self.write_down()
         return done
 
     def seen(self) -> bytes:
@@ -169,15 +176,19 @@ class _Course:
         seconds = max(self.until - time.monotonic(), action.patience)
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
+        added = self.seen()
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, self.seen()),
+            content=stamped(self.mail, self.block, added),
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,
+            head=self.block + added,
+            walks=tuple(walk for walk in self.decision.walks if walk.recipient in recipients),
+            ruleset=self.decision.ruleset,
         )
         try:
             async with asyncio.timeout(seconds):
@@ -201,12 +212,17 @@ class _Course:
         """Park the message, or write down what was done and leave it with its sender."""
         if await self.means.parking.park(self.mail, remaining):
             return accepted(self.mail.message_id)
-        if self.done:
-            try:
-                await offload(self.means.ledger.remember, self.mail.message_id, self.done)
-            except (sqlite3.Error, OSError):
-                log.exception("the ledger cannot be written", extra={"message_id": self.mail.message_id})
+        await self.write_down()
         return NOT_DONE
+
+    async def write_down(self) -> None:
+        """Remember what was done."""
+        if not self.done:
+            return
+        try:
+            await offload(self.means.ledger.remember, self.mail.message_id, self.done)
+        except (sqlite3.Error, OSError):
+            log.exception("the ledger cannot be written", extra={"message_id": self.mail.message_id})
 
     def reply(self) -> Reply:
         """The refusal that all recipients met, or the promise."""

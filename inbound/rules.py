@@ -152,13 +152,14 @@ class Decision:
     """What will be done. `steps` is empty when `reply` defers: nothing may be done while one recipient is undecided.
 
     It is empty too when no rule took the mail for any recipient; then `reply` refuses. `reason` is a stable constant when
-    the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "".
+    the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "". `ruleset` is its version.
     """
 
     walks: tuple[Walk, ...]
     steps: tuple[Step, ...]
     reply: Reply
     reason: str = ""
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +189,8 @@ def decide(
     reply = _common([walk.reply for walk in walks])
     reasons = {SEPARATE: DIFFERENT_ANSWERS, UNTAKEN: NO_RULE_TOOK_IT}
     reason = UNDECIDED if any(course.deferral for course in courses) else reasons.get(reply, "")
-    return Decision(walks=walks, steps=() if reply.defers else _steps(ruleset, courses), reply=reply, reason=reason)
+    steps = () if reply.defers else _steps(ruleset, courses)
+    return Decision(walks=walks, steps=steps, reply=reply, reason=reason, ruleset=ruleset.version)
 
 
 def _common(replies: list[Reply]) -> Reply:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Protocol
 
 from inbound.clients import DataKey, Listed, StoredObject
 from inbound.mail import Mail
+from inbound.record import Walk
 from inbound.reply import Reply
 from inbound.verdicts import Verdicts
 
@@ -29,9 +30,10 @@ class Onward(StrEnum):
 class Letter:
     """What an action is given: the message, what was found, and just the recipients that met the rule.
 
-    `content` is what is stored or handed on: the header block of ours, fields added by rules, the message without forged
-    copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for the ARNs in events.
-    `ours` says that events have our own key beside SES's.
+    `content` is what is stored or handed on: the header block of ours, fields added by rules (these two are `head`), the
+    message without forged copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for
+    the ARNs in events. `ours` says that events have our own key beside SES's. `walks` are those of its recipients, under
+    the rule set whose version is `ruleset`.
     """
 
     mail: Mail
@@ -42,6 +44,9 @@ class Letter:
     account: str
     region: str
     ours: bool = True
+    head: bytes = b""
+    walks: tuple[Walk, ...] = ()
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from inbound.actions.bounce import Bounce
 from inbound.actions.drop import Drop
 from inbound.actions.invoke import ANSWER_UNUSABLE, Invoke, disposition
 from inbound.actions.kinds import ACTIONS
+from inbound.actions.quarantine import Quarantine
 from inbound.actions.s3 import S3, object_key, open_object
 from inbound.actions.sns import LONGEST, REFUSED, TOO_LARGE, Sns
 from inbound.actions.sqs import TOO_LARGE as SQS_TOO_LARGE
@@ -459,6 +460,8 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("add_header", {"name": "X-Queue", "value": ""}, "value", "at least 1"),
         ("stop", {"scope": "RuleSet"}, "scope", "Unexpected"),
         ("drop", {"bucket": "x"}, "bucket", "Unexpected"),
+        ("quarantine", {}, "bucket", "Field required"),
+        ("quarantine", {"bucket": "held", "on_failure": "continue"}, "on_failure", "'retry' or 'defer'"),
     ],
 )
 def test_a_mistake_is_an_error_at_its_key(kind: str, keys: dict[str, Any], where: str, what: str) -> None:
@@ -482,6 +485,7 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         AddHeader(name="X", value="y"),
         Stop(),
         Drop(),
+        Quarantine(bucket="mail"),
     ]
     assert [it.kind for it in written] == [
         "s3",
@@ -493,6 +497,7 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         "add_header",
         "stop",
         "drop",
+        "quarantine",
     ]
     assert list(ACTIONS) == [it.kind for it in written]
     for action in written:
