@@ -6,13 +6,14 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
+from inbound.actions import Cloud
 from inbound.actions.kinds import ACTIONS
 from inbound.addresses import a_labels
 from inbound.clients.clamd import Clamd
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
+
+FUNCTION_SECONDS = 30.0  # that a command waits for the functions it has queued, with cloud: local
 
 NOT_ASKED = "this check was not asked for"
 SKIPPED = {  # the verdict of each stage that is left out
@@ -134,15 +137,7 @@ class App(Judge):
         self._greylist = _greylist(settings, now)
         self._path = Path(
             sight=self.sight,
-            means=Means(
-                cloud=self._cloud,
-                ledger=self._ledger,
-                parking=NoParking(),
-                budget=settings.deadlines.deliver,
-                account=settings.account,
-                region=settings.region,
-                ours=settings.events == "inbound",
-            ),
+            means=_means(settings, self._cloud, self._ledger),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
             greylist=self._greylist,
@@ -225,6 +220,28 @@ def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
         return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url)
     runner = Runner(settings.functions, account=settings.account, region=settings.region)
     return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)
+
+
+@contextlib.asynccontextmanager
+async def means_of(settings: Settings) -> AsyncIterator[Means]:
+    """What deliveries work with outside of a receiver. At the end it waits for functions that nobody waits for."""
+    with contextlib.closing(_ledger(settings)) as ledger:
+        async with cloud_of(settings) as cloud:
+            yield _means(settings, cloud, ledger)
+            if isinstance(cloud, LocalCloud):
+                await cloud.idle(FUNCTION_SECONDS)
+
+
+def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger) -> Means:
+    return Means(
+        cloud=cloud,
+        ledger=ledger,
+        parking=NoParking(),
+        budget=settings.deadlines.deliver,
+        account=settings.account,
+        region=settings.region,
+        ours=settings.events == "inbound",
+    )
 
 
 def clamd_of(settings: Settings) -> str:

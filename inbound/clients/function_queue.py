@@ -71,6 +71,11 @@ class Queue:
         for path in await offload(lambda: sorted(self._waiting.glob("[0-9]*.json"))):
             self._start(path)
 
+    async def idle(self, seconds: float) -> None:
+        """Wait until nothing runs, at most so long."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+
     async def close(self) -> None:
         """End what runs; its calls stay in the queue."""
         for task in self._running:

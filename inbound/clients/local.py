@@ -71,6 +71,10 @@ class LocalCloud:
         await self._queue.close()
         await self._buckets.close()
 
+    async def idle(self, seconds: float) -> None:
+        """Wait until the functions that were not waited for have run, at most so long; what is left stays queued."""
+        await self._queue.idle(seconds)
+
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
     ) -> bool:
