@@ -8,8 +8,7 @@
    goes its own way, synced before `put` says so.
 4. At the start, logs that a dead process left are played back. If the machine went down since, an object may lie there
    half written, and is made anew from the log; otherwise only what is not there at all gets its place.
-5. Who deletes an object that a log may still have says so durably first (`clients.gone`).
-6. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+5. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
 """
 
 import asyncio
@@ -27,8 +26,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inbound.clients import Listed, StoredObject, gone
-from inbound.clients.disk import directory, disk_errors, failure_of, json_of, locked, sync, sync_everything, write
+from inbound.clients import Listed, StoredObject
+from inbound.clients.disk import (
+    directory,
+    disk_errors,
+    failure_of,
+    json_of,
+    locked,
+    sync,
+    sync_everything,
+    top_of_hierarchies,
+    write,
+)
 from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
 from inbound.clients.redo import Record, RedoLog, left_behind
 from inbound.clients.shelf import beside, listed, segment
@@ -104,8 +113,8 @@ class Buckets:
         await aside(self._delete, bucket, key)
 
     async def recover(self) -> None:
-        """Play back what dead processes left in their logs. Raises Failure."""
-        await aside(self._play_back)
+        """Make the place, and play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._ready)
 
     async def sweep(self) -> None:
         """Remove what writers left half-written that died long ago."""
@@ -220,27 +229,30 @@ class Buckets:
                 if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     part.unlink()
 
+    def _ready(self) -> None:
+        with disk_errors():
+            directory(self._root)
+            top_of_hierarchies(self._root)
+        self._play_back()
+
     def _play_back(self) -> None:
         place = self._root / ".log"
         if not place.is_dir():
             return
         with disk_errors(), self._writing, locked(place / ".lock"):
             left = left_behind(place)
-            deleted = gone.noted(place)
             first: dict[Any, int] = {}  # of each object, when it was first stored
             for record in (record for one in left for record in one.records()):
-                if record.when > deleted.get(_name(record), 0):
-                    first[_name(record)] = min(record.when, first.get(_name(record), record.when))
+                first[_name(record)] = min(record.when, first.get(_name(record), record.when))
             for one in left:
                 for record in one.records():
-                    if first.get(_name(record)) == record.when:
+                    if first[_name(record)] == record.when:
                         self._do_again(record, may_be_broken=not one.same_boot)
             if left:
                 sync_everything(self._root)
                 log.warning("%d objects of processes that died are in their places", len(first))
             for one in left:
                 one.path.unlink()
-            gone.forget(place)
 
     def _do_again(self, record: Record, *, may_be_broken: bool) -> None:
         bucket, key, metadata = json.loads(record.head)
@@ -273,11 +285,9 @@ class Buckets:
         path = self._path(bucket, key)
         self._must_exist(bucket)
         with disk_errors(), locked(self._root / bucket / ".lock"):
-            if path.is_file():
-                gone.note(self._root / ".log", (bucket, key))
-                for one in (path, beside(path)):
-                    one.unlink(missing_ok=True)
-                    sync(one.parent)
+            for one in (path, beside(path)) if path.is_file() else ():
+                one.unlink(missing_ok=True)
+                sync(one.parent)
 
     def _must_exist(self, bucket: str) -> None:
         if not _BUCKET.fullmatch(bucket):

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from inbound.clients.reasons import DISK, NAME_REFUSED
 from inbound.errors import PermanentFailure, TemporaryFailure
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# linux/fs.h; what the ioctl takes is an int, whatever its number says.
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x8008_6601, 0x4008_6602, 0x0002_0000
 
 
 def json_of(value: object, *, sort_keys: bool = False) -> bytes:
@@ -46,6 +50,21 @@ def directory(path: Path) -> None:
         directory(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
         sync(path.parent)
+
+
+def top_of_hierarchies(path: Path) -> None:
+    """Ask ext4 to keep what lies in each directory below apart from the rest of the disk (chattr(1), `T`).
+
+    It looks for a free inode near the directory and passes over those that were freed within the last minutes, one by one: where
+    others make and remove many files nearby (a scanner's temporary ones), making a file took 0.6 ms instead of 0.02.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # another file system, or a directory of somebody else's
+            flags = struct.unpack("i", fcntl.ioctl(handle, _GET_FLAGS, bytes(4)))[0]
+            fcntl.ioctl(handle, _SET_FLAGS, struct.pack("i", flags | _TOP_OF_HIERARCHIES))
+    finally:
+        os.close(handle)
 
 
 def sync(path: Path) -> None:

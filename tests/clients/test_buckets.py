@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -115,42 +117,6 @@ def test_a_log_that_ends_in_the_middle_of_a_record_gives_what_stands_before(tmp_
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("boot", ["", "00000000-0000-0000-0000-000000000000"])
-def test_what_was_deleted_is_not_brought_back_by_a_log_that_still_has_it(tmp_path: Path, boot: str) -> None:
-    async def story() -> None:
-        receiver, other = Buckets(tmp_path / "one"), Buckets(tmp_path / "one")
-        await stored(receiver, 3)
-        await other.delete_object("mail", "in/0")
-        await other.delete_object("mail", "in/1")
-        await other.put("mail", "in/1", b"another", METADATA)
-        crash(tmp_path / "one", tmp_path / "two", boot=boot)
-        if boot:
-            (tmp_path / "two" / "mail" / "in" / "1").write_bytes(b"ano")
-        again = Buckets(tmp_path / "two")
-        await again.recover()
-        assert [one.key async for one in again.list_objects("mail", "")] == ["in/1", "in/2"]
-        assert (await again.get("mail", "in/1")).body == b"another"
-        assert [path.name for path in (tmp_path / "two" / ".log").iterdir()] == [".lock"]
-        await receiver.close()
-        await other.close()
-
-    asyncio.run(story())
-
-
-def test_what_was_deleted_stays_known_as_long_as_a_living_process_has_it_in_its_log(tmp_path: Path) -> None:
-    async def story() -> None:
-        receiver, other = Buckets(tmp_path), Buckets(tmp_path)
-        await stored(receiver, 1)
-        await other.delete_object("mail", "in/0")
-        await other.recover()
-        assert len(list((tmp_path / ".log").glob("*.gone"))) == 1
-        await receiver.close()
-        await other.recover()
-        assert list((tmp_path / ".log").glob("*.gone")) == []
-
-    asyncio.run(story())
-
-
 def test_the_log_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     async def story() -> None:
         living, other = Buckets(tmp_path), Buckets(tmp_path)
@@ -220,3 +186,25 @@ def test_garbage_in_the_place_of_a_log_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_bytes(b"inbound redo log 1 \nredo" + b"\xff" * 100)
     (left,) = left_behind(tmp_path)
     assert list(left.records()) == []
+
+
+def test_the_place_of_buckets_is_marked_for_ext4_as_the_top_of_hierarchies(tmp_path: Path) -> None:
+    asyncio.run(Buckets(tmp_path / "s3").recover())
+
+    listed = subprocess.run(["lsattr", "-d", tmp_path / "s3"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip(f"no flags here: {listed.stderr}")
+    assert "T" in listed.stdout.split()[0]
+
+
+def test_where_a_file_system_has_no_such_mark_buckets_work_all_the_same() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+
+        async def run() -> bool:
+            buckets = Buckets(Path(memory) / "s3")
+            await buckets.recover()
+            stored = await buckets.put("mail-in", "a", b"octets", {})
+            await buckets.close()
+            return stored
+
+        assert asyncio.run(run())
