@@ -182,9 +182,10 @@ class _Keys:
         arn = f"arn:aws:kms:{self._region}:{self._account}:key/{ident}"
         directory(alias.parent)
         key, new = self._root / f"{ident}.json", alias.with_name(f".{ident}")
-        write(key, json_of({"key_id": ident, "arn": arn, "material": base64.b64encode(os.urandom(32)).decode("ascii")}))
+        material = base64.b64encode(os.urandom(32)).decode("ascii")
+        write(key, (json_of({"key_id": ident, "arn": arn, "material": material}),))
         sync(self._root)
-        write(new, ident.encode("ascii"))
+        write(new, (ident.encode("ascii"),))
         try:
             os.link(new, alias)
         except FileExistsError:  # another process was first
