@@ -1,4 +1,4 @@
-"""The command line: `inbound serve | check | rules | get | quarantine | reports | doctor | demo`."""
+"""The command line: `inbound serve | check | rules | get | quarantine | setup | reports | doctor | demo`."""
 
 import argparse
 import logging
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from inbound import __version__
-from inbound.commands import FOUND, UNABLE, WELL, check, demo, doctor, get, quarantine, reports, rules, serve
+from inbound.commands import FOUND, UNABLE, WELL, check, demo, doctor, get, quarantine, reports, rules, serve, setup
 from inbound.errors import ConfigurationError, Failure
 
-COMMANDS = (serve, check, rules, get, quarantine, reports, doctor, demo)
+COMMANDS = (serve, check, rules, get, quarantine, setup, reports, doctor, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -116,6 +116,10 @@ class AwsCloud:
         """Lambda Invoke: RequestResponse when it is waited for, else Event."""
         return await _call(self._waiting if wait else self._pool, self._invoke, function, payload, wait)
 
+    async def try_function(self, function: str) -> None:
+        """Lambda Invoke as DryRun: is it there, and may we call it? Nothing runs."""
+        await _call(self._pool, self._try_function, function)
+
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """SNS Publish."""
         await _call(self._pool, self._publish, topic_arn, subject, message, role_arn)
@@ -184,6 +188,10 @@ class AwsCloud:
         if len(octets) > LONGEST_ANSWER:
             raise PermanentFailure(why.TOO_LARGE, f"the answer of {function}")
         return octets if wait else b""
+
+    def _try_function(self, function: str) -> None:
+        answer = self._client("lambda", arn=function).invoke(FunctionName=function, InvocationType="DryRun")
+        answer["Payload"].close()
 
     def _publish(self, topic_arn: str, subject: str, message: str, role_arn: str | None) -> None:
         sns = self._client("sns", arn=topic_arn, role_arn=role_arn)

@@ -45,6 +45,10 @@ class FunctionRunner(Protocol):
         """The bare name of a function that is there. Raises PermanentFailure."""
         ...
 
+    def try_function(self, function: str) -> None:
+        """Is it there, and is its command? Raises PermanentFailure."""
+        ...
+
     async def run(self, function: str, payload: bytes) -> RanFunction:
         """Call it and wait."""
         ...

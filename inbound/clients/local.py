@@ -113,6 +113,10 @@ class LocalCloud:
             raise function_failure(answer.payload)
         return answer.payload
 
+    async def try_function(self, function: str) -> None:
+        """Do the settings have it, and is its command there? Nothing runs."""
+        self._runner.try_function(function)
+
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """Write one notification, in the form in which SNS hands it to a queue. A topic is made on first use."""
         del role_arn
