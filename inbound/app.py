@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -16,10 +17,15 @@ from inbound import rulecheck, ruleset, ruletest
 from inbound.actions import Cloud
 from inbound.actions.kinds import ACTIONS
 from inbound.addresses import a_labels
+from inbound.backscatter import Rates
+from inbound.bounces import Bounces
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
 from inbound.clients.local import LocalCloud
+from inbound.clients.outbox import Outbox
+from inbound.clients.relay import Relays
+from inbound.clients.ses import Ses
 from inbound.deliver import Means
 from inbound.errors import ConfigurationError, Failure, Problem
 from inbound.examine import Stages
@@ -29,6 +35,7 @@ from inbound.mail import Client, Mail
 from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
 from inbound.receive import Rebuff
+from inbound.receive.edge import host_and_port
 from inbound.record import Record
 from inbound.reports.collect import Collector
 from inbound.reports.store import FILE as REPORTS
@@ -36,7 +43,7 @@ from inbound.reports.store import Store
 from inbound.reports.write import Issue, Period, Reporter, issued
 from inbound.rules import RuleSet
 from inbound.samples import shipped
-from inbound.settings import Settings
+from inbound.settings import Settings, contradictions
 from inbound.stages import Resolver
 from inbound.stages.arc import Arc
 from inbound.stages.dkim import Dkim
@@ -100,6 +107,11 @@ class Judge:
         `rules` are those in force already; without them the settings say where they are. `now` gives seconds since the
         epoch; only the stages named in `only` look at a message.
         """
+        at_odds = [
+            Problem(file=".".join(keys), line=0, column=0, message=said) for keys, said in contradictions(settings)
+        ]
+        if at_odds:
+            raise ConfigurationError(at_odds)
         self.settings = settings
         self.resolver = resolver_of(settings)
         self.ruleset = rules or rules_in_force(settings)
@@ -108,6 +120,7 @@ class Judge:
             stages=_stages(settings, self.resolver, now, only),
             secret=_secret(settings, make=self.makes_secret),
             now=now,
+            split=settings.split_recipients,
         )
 
     async def judge(self, mail: Mail) -> Record:
@@ -133,11 +146,13 @@ class App(Judge):
         self._note = note
         self._collector = Collector(_reports(settings), now=now) if settings.reports.collect else None
         self._cloud = cloud_of(settings)
+        self._relays = relays_of(settings)
         self._ledger = _ledger(settings)
         self._greylist = _greylist(settings, now)
+        self._bounces = _bounces(settings, self._cloud)
         self._path = Path(
             sight=self.sight,
-            means=_means(settings, self._cloud, self._ledger),
+            means=_means(settings, self._cloud, self._ledger, self._bounces),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
             greylist=self._greylist,
@@ -146,6 +161,7 @@ class App(Judge):
     async def __aenter__(self) -> Self:
         await load_parser()
         await self._cloud.__aenter__()
+        await self._relays.__aenter__()
         if self._collector:
             await self._collector.__aenter__()
         return self
@@ -155,8 +171,11 @@ class App(Judge):
     ) -> None:
         if self._collector:
             await self._collector.__aexit__(kind, error, at)
+        await self._relays.__aexit__(kind, error, at)
         await self._cloud.__aexit__(kind, error, at)
         self._ledger.close()
+        if self._bounces is not None:
+            self._bounces.close()
         if self._greylist is not None:
             self._greylist.close()
 
@@ -183,6 +202,8 @@ def prepare(settings: Settings) -> None:
     try:
         _secret(settings, make=True)
         _ledger(settings).close()
+        if settings.dsn.through:
+            _rates(settings).close()
         if settings.reports.collect:
             _reports(settings).close()
         greylist = _greylist(settings, time.time)
@@ -201,7 +222,11 @@ def rules_of(settings: Settings) -> RuleSet:
 def rules_in_force(settings: Settings) -> RuleSet:
     """The rule set of the settings, when it passes its own tests. Raises ConfigurationError."""
     loaded = rules_of(settings)
-    failed = [result.problem for result in ruletest.run(loaded, settings.domains) if result.problem]
+    failed = [
+        result.problem
+        for result in ruletest.run(loaded, settings.domains, split=settings.split_recipients)
+        if result.problem
+    ]
     if failed:
         raise ConfigurationError(failed)
     return loaded
@@ -224,7 +249,10 @@ def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
 
 @contextlib.asynccontextmanager
 async def means_of(settings: Settings) -> AsyncIterator[Means]:
-    """What deliveries work with outside of a receiver. At the end it waits for functions that nobody waits for."""
+    """What deliveries work with outside of a receiver: nobody is told of refusals.
+
+    At the end it waits for functions that nobody waits for.
+    """
     with contextlib.closing(_ledger(settings)) as ledger:
         async with cloud_of(settings) as cloud:
             yield _means(settings, cloud, ledger)
@@ -232,7 +260,7 @@ async def means_of(settings: Settings) -> AsyncIterator[Means]:
                 await cloud.idle(FUNCTION_SECONDS)
 
 
-def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger) -> Means:
+def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger, bounces: Bounces | None = None) -> Means:
     return Means(
         cloud=cloud,
         ledger=ledger,
@@ -241,7 +269,23 @@ def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger) -> Means:
         account=settings.account,
         region=settings.region,
         ours=settings.events == "inbound",
+        bounces=bounces,
     )
+
+
+def relays_of(settings: Settings) -> Relays:
+    """Where mail that leaves goes; an async context. Raises ConfigurationError."""
+    addresses = (one if isinstance(one, str) else one.address for one in settings.listen)
+    listening = frozenset((_address(host or ""), port) for host, port in map(host_and_port, addresses))
+    return Relays(settings.relay, hostname=settings.hostname, listening=listening)
+
+
+def _address(host: str) -> str:
+    """An address that is listened on; "" for a name, which may have any."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return ""
 
 
 def clamd_of(settings: Settings) -> str:
@@ -301,7 +345,7 @@ def _upstream(settings: Settings) -> Upstream | None:
 def resolver_of(settings: Settings) -> Dns:
     """The resolver of the settings. Raises ConfigurationError."""
     try:
-        return Dns(settings.resolver, deadline=settings.deadlines.dns_query)
+        return Dns(settings.resolver, deadline=settings.deadlines.dns_query, dnssec=settings.dnssec)
     except ValueError as error:
         problem = Problem(file="resolver", line=0, column=0, message=f"{error}; it is IP or IP:PORT, several by commas")
         raise ConfigurationError([problem]) from error
@@ -351,6 +395,23 @@ def _greylist(settings: Settings, now: Callable[[], float]) -> Greylist | None:
     if not settings.greylist.enabled:
         return None
     return Greylist(settings.greylist, settings.data_dir / "greylist.sqlite", now=now)
+
+
+def _bounces(settings: Settings, cloud: "LocalCloud | AwsCloud") -> Bounces | None:
+    """How senders are told of what could not be refused in the session; None where they cannot be."""
+    if not settings.dsn.through:
+        return None
+    # through: ses has cloud: aws
+    postman = (
+        Outbox(settings.data_dir / "outbox")
+        if isinstance(cloud, LocalCloud) or settings.dsn.through == "outbox"
+        else Ses(cloud)
+    )
+    return Bounces(postman=postman, rates=_rates(settings), hostname=settings.hostname, sender=settings.dsn.sender)
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(settings.data_dir / "dsn.sqlite", per_hour=settings.dsn.per_hour)
 
 
 def _secret(settings: Settings, *, make: bool) -> bytes:

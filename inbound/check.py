@@ -4,6 +4,8 @@ import asyncio
 import base64
 import binascii
 import json
+import math
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,7 +28,7 @@ Outcome = TypeVar("Outcome")
 class Request:
     """One message to be judged. All but `path` may be left out; `raw` is the message in base64 instead of a file.
 
-    Without `mail_from` it is Return-Path's address, else the author's; without `rcpt_to` it is the addresses of To and Cc.
+    Without `mail_from` it is Return-Path's address, else the author's; without any of `rcpt_to` it is the addresses of To and Cc.
     """
 
     path: str = "-"
@@ -40,27 +42,40 @@ class Request:
 
 
 class RequestError(ValueError):
-    """A request that cannot be judged at all: the text says why."""
+    """A request that cannot be judged at all: the text says why, `path` what it was about, as far as that is known."""
+
+    path: str | None = None
 
 
-def request_of(line: str) -> Request:
+def request_of(line: bytes) -> Request:
     """The request in one line of JSON. Raises RequestError."""
     try:
         document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, too, and a number of too many digits
         raise RequestError(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise RequestError("not a JSON object")
+    try:
+        return _request(document)
+    except RequestError as error:
+        error.path = document["path"] if isinstance(document.get("path"), str) else None
+        raise
+
+
+def _request(document: dict[str, Any]) -> Request:
     unknown = sorted(set(document) - set(Request.__dataclass_fields__))
     if unknown:
         raise RequestError(f"unknown key {unknown[0]!r}; there are {', '.join(Request.__dataclass_fields__)}")
     if "path" not in document and "raw" not in document:
         raise RequestError("neither 'path' nor 'raw' is given")
     try:
-        return Request(**document)
+        request = Request(**document)
     except ValueError as error:
         first = str(error).splitlines()
         raise RequestError(" ".join(part.strip() for part in first[1:3])) from error
+    if request.now is not None and not math.isfinite(request.now):
+        raise RequestError("'now' is no time")
+    return request
 
 
 def octets_of(request: Request, *, as_is: bool, stdin: Callable[[], bytes]) -> bytes:
@@ -73,14 +88,26 @@ def octets_of(request: Request, *, as_is: bool, stdin: Callable[[], bytes]) -> b
     elif request.path == "-":
         raw = stdin()
     else:
-        try:
-            size = Path(request.path).stat().st_size
-            if size > LARGEST:
-                raise RequestError(f"{request.path} has {size} octets, at most {LARGEST} are read")
-            raw = Path(request.path).read_bytes()
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{request.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raw = _read(request.path)
     return raw if as_is else crlf(raw)
+
+
+def _read(path: str) -> bytes:
+    try:
+        status = Path(path).stat()
+        content = _octets(path) if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if content is None:  # a device or a pipe may never end
+        raise RequestError(f"{path} is no regular file")
+    if len(content) > LARGEST:
+        raise RequestError(f"{path} has {status.st_size} octets, at most {LARGEST} are read")
+    return content
+
+
+def _octets(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(LARGEST + 1)
 
 
 def mail_of(request: Request, raw: bytes, *, secret: bytes, domains: Iterable[str], now: float) -> Mail:
@@ -91,7 +118,7 @@ def mail_of(request: Request, raw: bytes, *, secret: bytes, domains: Iterable[st
         raise RequestError(f"'client_ip' is no IP address: {request.client_ip!r}") from error
     headers = Headers.of(raw)
     mail_from = request.mail_from if request.mail_from is not None else _sender(headers)
-    rcpt_to = request.rcpt_to if request.rcpt_to is not None else _recipients(headers, tuple(domains))
+    rcpt_to = request.rcpt_to or _recipients(headers, tuple(domains))
     return Mail(
         raw=raw,
         headers=headers,

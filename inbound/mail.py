@@ -36,6 +36,11 @@ class Client:
     esmtp: bool = True
     tls: Tls | None = None
 
+    def __post_init__(self) -> None:
+        """A link-local address without its zone, which is this machine's own word (RFC 4007 11.2)."""
+        if isinstance(self.ip, IPv6Address) and self.ip.scope_id is not None:
+            object.__setattr__(self, "ip", IPv6Address(int(self.ip)))
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:

@@ -49,6 +49,13 @@ def pattern(text: str) -> str:
     return f"{_folded(local)}@{name}"
 
 
+def sender(text: str) -> str:
+    """An address that mail of ours may come from, as written; "" is none. Raises ValueError."""
+    if text and (not text.isascii() or "@" not in pattern(text)):
+        raise ValueError(f"{text!r} is no address that every mail system can answer: local@domain, in ASCII")
+    return text
+
+
 @functools.lru_cache(1024)  # asked several times of each recipient; addresses are as short as a command line
 def forms(address: str) -> tuple[str, ...]:
     """Every pattern in normal form that the address meets, the nearest first; none when its domain is no domain name."""

@@ -8,7 +8,7 @@
 4. All recipients are decided before any action runs. Recipients that meet the same rule share one run of its actions.
 5. At RCPT the walk is tried with what is known by then (`outlook`): a certain refusal is answered right there, and
    recipients that could need different answers after DATA do not share a transaction. A deferral is not such an answer:
-   it is true for every recipient, since nothing is done for any of them.
+   it is true for every recipient, since nothing is done for any of them. Where recipients are not split, they share it.
 """
 
 import functools
@@ -26,7 +26,7 @@ from inbound.recipients import POSTMASTER, forms
 from inbound.record import RuleTrace, Walk
 from inbound.reply import Reply
 from inbound.schema import Place
-from inbound.verdicts import BlockVerdict, Verdicts
+from inbound.verdicts import BlockVerdict, Status, Verdicts
 
 NO_RULE_TOOK_IT = "no rule took it"
 UNDECIDED = "a rule could not be decided"
@@ -111,6 +111,12 @@ class RuleSet:
     version: str
     tests: tuple[Case, ...] = ()
 
+    @property
+    def asks_for_dmarc(self) -> bool:
+        """Some enabled rule turns on DMARC."""
+        enabled = [rule for rule in self.rules if rule.enabled]
+        return any(_OF_DMARC & (attributes_of(rule.when) | attributes_of(rule.unless)) for rule in enabled)
+
     def forms(self, recipient: str) -> tuple[str, ...]:
         """The patterns that a recipient meets. Bare `postmaster` meets what postmaster at any domain named here meets."""
         if recipient.lower() != POSTMASTER:
@@ -152,13 +158,15 @@ class Decision:
     """What will be done. `steps` is empty when `reply` defers: nothing may be done while one recipient is undecided.
 
     It is empty too when no rule took the mail for any recipient; then `reply` refuses. `reason` is a stable constant when
-    the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "". `ruleset` is its version.
+    the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "". `by_dmarc`: DMARC failed, and had
+    it passed, the mail would have been refused or put apart where it is not, or the other way round. `ruleset` is its version.
     """
 
     walks: tuple[Walk, ...]
     steps: tuple[Step, ...]
     reply: Reply
     reason: str = ""
+    by_dmarc: bool = False
     ruleset: str = ""
 
 
@@ -171,9 +179,18 @@ class Outlook:
 
 
 def decide(
-    ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, parts: Callable[[Mail], Sequence[Part]] | None = None
+    ruleset: RuleSet,
+    mail: Mail,
+    verdicts: Verdicts,
+    *,
+    parts: Callable[[Mail], Sequence[Part]] | None = None,
+    split: bool = True,
 ) -> Decision:
-    """Decide every recipient of the message. `parts` finds its attachments, and is called only where a rule asks for them."""
+    """Decide every recipient of the message. `parts` finds its attachments, and is called only where a rule asks for them.
+
+    Unless recipients are `split` by their answers, the message is taken when it is for one of them: who is refused is told
+    of it later (`deliver`).
+    """
     facts = Facts(
         recipient="",
         client=mail.client,
@@ -183,23 +200,51 @@ def decide(
         verdicts=verdicts,
         parts=None if parts is None else lambda: parts(mail),
     )
-    found: dict[str, Finding] = {}
-    courses = [_walk(ruleset, replace(facts, recipient=recipient), found) for recipient in dict.fromkeys(mail.rcpt_to)]
+    courses = _courses(ruleset, facts)
     walks = tuple(course.walk(mail.message_id) for course in courses)
-    reply = _common([walk.reply for walk in walks])
+    reply = _common([walk.reply for walk in walks], split=split)
     reasons = {SEPARATE: DIFFERENT_ANSWERS, UNTAKEN: NO_RULE_TOOK_IT}
     reason = UNDECIDED if any(course.deferral for course in courses) else reasons.get(reply, "")
-    steps = () if reply.defers else _steps(ruleset, courses)
-    return Decision(walks=walks, steps=steps, reply=reply, reason=reason, ruleset=ruleset.version)
+    return Decision(
+        walks=walks,
+        steps=() if reply.defers else _steps(ruleset, courses),
+        reply=reply,
+        reason=reason,
+        by_dmarc=_by_dmarc(ruleset, facts, courses),
+        ruleset=ruleset.version,
+    )
 
 
-def _common(replies: list[Reply]) -> Reply:
+def _courses(ruleset: RuleSet, facts: Facts) -> "list[_Course]":
+    mail = facts.mail
+    found: dict[str, Finding] = {}
+    recipients = dict.fromkeys(mail.rcpt_to if mail else ())
+    return [_walk(ruleset, replace(facts, recipient=recipient), found) for recipient in recipients]
+
+
+def _by_dmarc(ruleset: RuleSet, facts: Facts, courses: "list[_Course]") -> bool:
+    """Try the walks as if DMARC had passed; only where some rule asks for it."""
+    verdicts = facts.verdicts
+    if verdicts is None or verdicts.dmarc.result != "fail" or not ruleset.asks_for_dmarc:
+        return False
+    passed = replace(verdicts, dmarc=replace(verdicts.dmarc, status=Status.PASS, result="pass"))
+    readings = {key: reading for key, reading in facts.readings.items() if key[0] not in _OF_DMARC}
+    others = _courses(ruleset, replace(facts, verdicts=passed, readings=readings))
+    return [course.severity for course in courses] != [course.severity for course in others]
+
+
+_OF_DMARC = frozenset({"dmarc", "dmarc_policy"})
+
+
+def _common(replies: list[Reply], *, split: bool) -> Reply:
     """The one reply after DATA that is true for all recipients."""
     deferral = next((reply for reply in replies if reply.defers), None)
     if deferral is not None:
         return deferral
-    refused = [reply for reply in replies if reply.refuses]
-    return replies[0] if len(refused) in (0, len(replies)) else SEPARATE
+    taken = next((reply for reply in replies if reply.accepts), None)
+    if taken is None or all(reply.accepts for reply in replies):
+        return replies[0]
+    return SEPARATE if split else taken
 
 
 def _steps(ruleset: RuleSet, courses: "list[_Course]") -> tuple[Step, ...]:
@@ -232,6 +277,11 @@ class _Course:
             if action.ends:
                 return True
         return False
+
+    @property
+    def severity(self) -> tuple[bool, bool]:
+        """It is refused; it is put apart."""
+        return self.refusal is not None or not self.taken, "quarantine" in self.actions
 
     def walk(self, message_id: str) -> Walk:
         accepted = Reply(250, "2.0.0", f"OK {message_id}")

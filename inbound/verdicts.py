@@ -29,7 +29,10 @@ UpstreamResult = Literal["pass", "fail", "none", "temperror"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpfVerdict:
-    """RFC 7208. `domain` and `identity` say whose policy was asked; `explanation` is the domain's, sanitised."""
+    """RFC 7208. `domain` and `identity` say whose policy was asked; `explanation` is the domain's, sanitised.
+
+    `dnssec`: a trusted resolver had validated everything that DNS said.
+    """
 
     status: Status
     result: SpfResult
@@ -37,6 +40,7 @@ class SpfVerdict:
     identity: Literal["mailfrom", "helo"] = "mailfrom"
     explanation: str = ""
     reason: str = ""
+    dnssec: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class DkimSignature:
     aligned: bool = False
     result: DkimResult
     reason: str = ""
+    dnssec: bool = False  # a trusted resolver had validated the key record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,8 @@ class DkimVerdict:
 class DmarcVerdict:
     """RFC 9989. `policy` is published for this author (p, sp or np), `applied_policy` what is left after t=y.
 
-    `record` is the text of the record that applies, as it was found at `record_domain`.
+    `record` is the text of the record that applies, as it was found at `record_domain`; `dnssec` tells whether a trusted
+    resolver had validated it.
     """
 
     status: Status
@@ -80,6 +86,7 @@ class DmarcVerdict:
     aligned: tuple[Literal["spf", "dkim"], ...] = ()
     reason: str = ""
     record: str = ""
+    dnssec: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -69,6 +70,7 @@ def test_check_prints_the_document_of_the_design(tmp_path: Path, dns: str) -> No
         "identity": "mailfrom",
         "explanation": "",
         "reason": document["spf"]["reason"],
+        "dnssec": False,
     }
     assert document["dmarc"]["aligned"] == ["spf"]
     assert document["dmarc"]["applied_policy"] == "reject"
@@ -181,6 +183,63 @@ def test_a_batch_answers_each_line_in_order_and_errors_are_documents(tmp_path: P
     assert [list(document["recipients"]) for document in documents[8:]] == [
         [f"support+{number}@example.com"] for number in range(30)
     ]
+
+
+def test_a_batch_outlives_whatever_a_line_brings(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "a.eml").write_bytes(mail())
+    odd: list[dict[str, Any]] = [
+        {"helo": "\ud800x\0", "mail_from": "\udc80@sender.example\n"},
+        {"client_ip": "fe80::1%eth0"},
+        {"client_ip": "::ffff:192.0.2.10"},
+        {"now": 1e308},
+        {"now": -1e20},
+        {"rcpt_to": []},
+        {"rcpt_to": [""]},
+        {"rcpt_to": ["a" * 100_000, "@", "a@[192.0.2.1]"]},
+        {"mail_from": "a@" * 50_000, "helo": "x." * 50_000},
+        {"mail_from": "@"},
+        {"mail_from": '"a@b"@sender.example'},
+    ]
+    wrong: list[Any] = [
+        {"path": "a.eml", "now": float("nan")},
+        {"path": "a.eml", "helo": None},
+        {"path": "a\0b\ud800"},
+        {"path": "/dev/zero"},
+        {"path": str(tmp_path)},
+        {"path": "-"},
+        {"path": None},
+        [],
+        1,
+        None,
+        "[" * 100_000,
+        f"[{'1' * 5000}]",
+    ]
+    lines = [*({"path": "a.eml"} | one for one in odd), *wrong]
+    stdin = b"".join((one if isinstance(one, str) else json.dumps(one)).encode() + b"\n" for one in lines)
+    done = inbound("check", "--batch", "--resolver", dns, cwd=tmp_path, stdin=stdin + b'\xff\xfe\n{"path":"a.eml"}')
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [document["error"] is None for document in documents] == [True] * len(odd) + [False] * (len(wrong) + 1) + [
+        True
+    ]
+    assert [document["path"] for document in documents[len(odd) :][:6]] == [one["path"] for one in wrong[:6]]
+    assert not [one for one in documents[: len(odd)] if "crashed" in json.dumps(one)]
+
+
+def test_a_batch_says_at_its_end_how_many_there_were_and_what_the_resolver_did(tmp_path: Path, dns: str) -> None:
+    (tmp_path / "a.eml").write_bytes(mail())
+    lines = json.dumps({"path": "a.eml", "mail_from": "pat@sender.example"}) + "\n"
+    done = inbound(
+        "check", "--batch", "--resolver", dns, "--jobs", "1", cwd=tmp_path, stdin=(lines * 3 + "{}").encode()
+    )
+    said = done.stderr.decode()
+    found = re.fullmatch(
+        r"inbound: 3 judged, 1 not: [0-9.]+ s, [0-9,]+ a minute; dns: (\d+) hits, (\d+) misses, (\d+) joined, 0 timeouts,"
+        r" 0 failures\n",
+        said,
+    )
+    assert found, said
+    assert int(found[1]) + int(found[3]) >= int(found[2]) > 0  # three are alike, and ask once
 
 
 def test_the_clock_of_each_line_is_its_own(tmp_path: Path, dns: str) -> None:

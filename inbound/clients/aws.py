@@ -1,4 +1,4 @@
-"""`cloud: aws`: S3, KMS, Lambda, SNS, SQS through boto3, which is met nowhere else.
+"""`cloud: aws`: S3, KMS, Lambda, SNS, SQS, SES through boto3, which is met nowhere else.
 
 1. Calls run in threads of their own, never on the loop: one pool for calls that answer at once, another for functions that
    are waited for, so that slow functions keep no mail from being stored. Each call has its timeouts and few tries.
@@ -128,6 +128,10 @@ class AwsCloud:
         """SQS SendMessage."""
         await _call(self._pool, self._send, queue_url, message, once, role_arn)
 
+    async def send_raw_email(self, raw: bytes, *, source: str, rcpt_to: tuple[str, ...]) -> str:
+        """SES SendRawEmail, and its MessageId. Without a `source` SES sends from the address in From."""
+        return await _call(self._pool, self._send_raw_email, raw, source, rcpt_to)
+
     def _put(self, bucket: str, key: str, body: bytes, metadata: dict[str, str], role_arn: str | None) -> bool:
         s3 = self._client("s3", role_arn=role_arn)
         put = partial(s3.put_object, Bucket=bucket, Key=key, Body=body, Metadata=metadata)
@@ -203,6 +207,11 @@ class AwsCloud:
         sqs = self._client("sqs", arn=arn, role_arn=role_arn)
         fifo = {"MessageGroupId": "inbound", "MessageDeduplicationId": once} if queue_url.endswith(".fifo") else {}
         sqs.send_message(QueueUrl=queue_url, MessageBody=message, **fifo)
+
+    def _send_raw_email(self, raw: bytes, source: str, rcpt_to: tuple[str, ...]) -> str:
+        envelope = {"Destinations": list(rcpt_to)} | ({"Source": source} if source else {})
+        message_id: str = self._client("ses").send_raw_email(RawMessage={"Data": raw}, **envelope)["MessageId"]
+        return message_id
 
     def _client(self, service: str, *, arn: str = "", role_arn: str | None = None, patient: bool = False) -> Any:
         """The client for a service, in the region of `arn` if that is one; made anew when its role is about to end."""

@@ -124,8 +124,8 @@ class Buckets:
         await aside(self._delete, bucket, key)
 
     async def recover(self) -> None:
-        """Make the place, and play back what dead processes left in their logs. Raises Failure."""
-        await aside(self._ready)
+        """Play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._play_back)
 
     async def sweep(self) -> None:
         """Remove what writers left half-written that died long ago."""
@@ -182,6 +182,7 @@ class Buckets:
             new = [put for put in puts if not put.was_there]
             try:
                 if new:
+                    self._make_root()
                     self._redo.append([put.record() for put in new])
             except OSError as error:
                 for put in new:
@@ -191,6 +192,11 @@ class Buckets:
                 self._place(self._root / bucket, [put for put in puts if put.bucket == bucket])
             with contextlib.suppress(OSError):  # then the log has to be read as if they had no places yet
                 self._redo.mark()
+
+    def _make_root(self) -> None:
+        if not self._root.is_dir():
+            directory(self._root)
+            top_of_hierarchies(self._root)
 
     def _place(self, bucket: Path, puts: Sequence[_Put]) -> None:
         try:
@@ -219,6 +225,7 @@ class Buckets:
 
     def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
+            self._make_root()
             bucket = self._root / put.bucket
             directory(bucket / ".parts")
             part = self._written(bucket, put, durably=True)
@@ -243,12 +250,6 @@ class Buckets:
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     part.unlink()
-
-    def _ready(self) -> None:
-        with disk_errors():
-            directory(self._root)
-            top_of_hierarchies(self._root)
-        self._play_back()
 
     def _play_back(self) -> None:
         place = self._root / ".log"

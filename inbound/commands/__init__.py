@@ -7,6 +7,7 @@ be done as asked.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,6 +45,17 @@ def shown(documents: Iterable[Any], lines: Iterable[str], *, as_json: bool) -> N
     """Print each document as a line of JSON, or the lines for a person."""
     if as_json:
         for document in documents:
-            print(json.dumps(asdict(document), ensure_ascii=False, separators=(",", ":")))
+            put(asdict(document))
     else:
         print(printable("\n".join(lines)))
+
+
+def put(document: Any, *, indent: int | None = None) -> None:
+    """Print a document as JSON in UTF-8, whatever the locale; without `indent` on one line, and at once.
+
+    A lone surrogate, which UTF-8 has no octets for, is written as JSON escapes it.
+    """
+    text = json.dumps(document, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":"))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.buffer.flush()

@@ -4,11 +4,10 @@ import argparse
 import asyncio
 import contextlib
 import contextvars
-import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import uvloop
 
 from inbound.app import STAGES, Judge
-from inbound.check import Request, RequestError, in_order, mail_of, octets_of, request_of
-from inbound.commands import UNABLE, WELL, command, settings_of
+from inbound.check import LONGEST_LINE, Request, RequestError, in_order, mail_of, octets_of, request_of
+from inbound.clients.dns import Counters
+from inbound.commands import UNABLE, WELL, command, put, settings_of
 from inbound.errors import ConfigurationError, Problem
 from inbound.journal import printable
 from inbound.record import Record
@@ -69,7 +69,9 @@ def _check(options: argparse.Namespace) -> int:
                 dns = await DnsServer(sample.dns).start()
                 around.push_async_callback(dns.stop)
                 used = replace(loaded, resolver=dns.address)
-            judging = _Judging(Judge(used, now=lambda: clock.get() or time.time(), only=only), clock, as_is=options.raw)
+            judge = Judge(used, now=lambda: clock.get() or time.time(), only=only)
+            stdin = _taken if options.batch else sys.stdin.buffer.read
+            judging = _Judging(judge, clock, as_is=options.raw, stdin=stdin)
             if options.batch:
                 return await _check_batch(judging, jobs=max(options.jobs, 1))
             return await _check_one(judging, _request(options, sample), as_json=options.json)
@@ -77,23 +79,35 @@ def _check(options: argparse.Namespace) -> int:
     return uvloop.run(run())
 
 
+def _taken() -> bytes:
+    raise RequestError("standard input is where the requests come from, it can be no message")
+
+
 class _Judging:
     """Requests in, documents out."""
 
-    def __init__(self, judge: Judge, clock: contextvars.ContextVar[float | None], *, as_is: bool) -> None:
+    def __init__(
+        self, judge: Judge, clock: contextvars.ContextVar[float | None], *, as_is: bool, stdin: Callable[[], bytes]
+    ) -> None:
         self._judge = judge
         self._clock = clock
         self._as_is = as_is
+        self._stdin = stdin
 
     async def record(self, request: Request) -> Record:
         """Judge one message. Raises RequestError."""
         self._clock.set(request.now)
-        raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=sys.stdin.buffer.read)
+        raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
         domains, secret = self._judge.settings.domains, self._judge.sight.secret
         mail = mail_of(request, raw, secret=secret, domains=domains, now=time.time())
         return await self._judge.judge(mail)
 
-    async def document(self, line: str) -> dict[str, Any]:
+    @property
+    def counters(self) -> Counters:
+        """What the resolver did so far."""
+        return self._judge.resolver.counters
+
+    async def document(self, line: bytes) -> dict[str, Any]:
         """Judge what one line asks for; whatever is wrong with it is a document too."""
         path = None
         try:
@@ -101,7 +115,7 @@ class _Judging:
             path = request.path
             return (await self.record(request)).judgement(path)
         except RequestError as error:
-            return {"path": path, "error": str(error)}
+            return {"path": path or error.path, "error": str(error)}
         except Exception as error:  # a batch goes on, whatever one line brings
             log.exception("a message could not be judged")
             return {"path": path, "error": f"could not be judged ({type(error).__name__})"}
@@ -135,23 +149,29 @@ async def _check_one(judging: _Judging, request: Request, *, as_json: bool) -> i
         record = await judging.record(request)
     except RequestError as error:
         if as_json:
-            print(json.dumps({"path": request.path, "error": str(error)}, ensure_ascii=False))
+            put({"path": request.path, "error": str(error)}, indent=2)
         else:
             print(f"inbound: {error}", file=sys.stderr)
         return UNABLE
     if as_json:
-        print(json.dumps(record.judgement(request.path), ensure_ascii=False, indent=2))
+        put(record.judgement(request.path), indent=2)
     else:
         print(printable("\n".join(record.lines())))
     return WELL
 
 
 async def _check_batch(judging: _Judging, *, jobs: int) -> int:
-    async def lines() -> AsyncIterator[str]:
-        while line := await asyncio.to_thread(sys.stdin.readline):
+    async def lines() -> AsyncIterator[bytes]:
+        while line := await asyncio.to_thread(sys.stdin.buffer.readline, LONGEST_LINE):
             if line.strip():
                 yield line
 
+    started, judged, unjudged = time.monotonic(), 0, 0
     async for document in in_order(lines(), judging.document, jobs=jobs):
-        print(json.dumps(document, ensure_ascii=False, separators=(",", ":")), flush=True)
+        put(document)
+        judged += document["error"] is None
+        unjudged += document["error"] is not None
+    seconds = max(time.monotonic() - started, 0.001)
+    rate = f"{seconds:.1f} s, {(judged + unjudged) * 60 / seconds:,.0f} a minute"
+    print(f"inbound: {judged} judged, {unjudged} not: {rate}; dns: {judging.counters}", file=sys.stderr)
     return WELL

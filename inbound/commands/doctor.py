@@ -1,13 +1,12 @@
 """`inbound doctor`."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 from inbound import doctor
-from inbound.commands import FOUND, UNABLE, WELL, command, settings_of
+from inbound.commands import FOUND, UNABLE, WELL, command, put, settings_of
 from inbound.journal import printable
 
 
@@ -36,7 +35,7 @@ def _doctor(options: argparse.Namespace) -> int:
         code = FOUND if any(one.error for one in findings) else code
         if options.json:
             document: dict[str, Any] = {"domain": domain, **{str(one.check): asdict(one) for one in findings}}
-            print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+            put(document)
         else:
             print(printable("\n".join(doctor.lines(domain, findings))))
     return code

@@ -33,7 +33,7 @@ from inbound.quarantine import (
     removed,
 )
 from inbound.recipients import pattern
-from inbound.record import Ran, line
+from inbound.record import Ran, line, plain
 from inbound.settings import Settings
 
 JOBS = 8  # envelopes that are opened side by side
@@ -203,7 +203,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         document = {"id": one.id, "rule": one.rule, "why": one.why, "held_at": _time(one.held_at)}
         headers = [{"name": name, "value": value} for name, value in fields]
-        print(_json({**document, **one.record.document(), "headers": headers}))
+        print(_json({**document, **plain(one.record.document()), "headers": headers}))
         return WELL
     first, *rest = one.record.lines()
     told = (

@@ -65,6 +65,7 @@ class Wire(SMTP):
         self._unsent: list[bytes] = []
         self._lost = False
         self._ended = False
+        self._parted = False  # the last word is said
         self._clogged = False  # more than the transport wants to hold is unsent
         self._client_ip: IPAddress | None = None
         self._client_port = 0
@@ -159,7 +160,7 @@ class Wire(SMTP):
     def abort(self) -> None:
         """Leave at once: nothing was promised of what is still in hand."""
         if self._handler_coroutine:
-            if not self._writer.is_closing():
+            if not self._parted and not self._writer.is_closing():
                 self._writer.write(f"{STOPPING}\r\n".encode("ascii"))
             self._handler_coroutine.cancel()
 
@@ -255,6 +256,7 @@ class Wire(SMTP):
         await self.push(str(reply))
         if not self._writer.can_write_eof():
             return
+        self._parted = True
         try:
             self._writer.write_eof()
         except OSError:  # it was quicker

@@ -126,16 +126,17 @@ def row_of(record: Record, *, day: int) -> Row | None:
 
 
 def _outcome(record: Record, dmarc: DmarcVerdict) -> tuple[Disposition, Override | None]:
-    """RFC 9990's disposition, and why it is not the published policy. What other checks did to the mail is not DMARC's."""
+    """RFC 9990's disposition: what was done because of DMARC, and why that is not the published policy.
+
+    What the rules would have done in any case (malware, spam) is not DMARC's doing, whatever the policy asks for.
+    """
     if dmarc.result == "pass":
         return ("none" if dmarc.policy == "none" else "pass"), None
-    done: Disposition = "none"
-    if record.reply.code >= 500:  # noqa: PLR2004
-        done = "reject"
-    elif any(ran.action == "quarantine" for ran in record.ran):
-        done = "quarantine"
-    words: tuple[Disposition, ...] = ("none", "quarantine", "reject")
-    disposition = min(done, dmarc.applied_policy or "none", key=words.index)
+    disposition: Disposition = "none"
+    if record.by_dmarc and record.reply.code >= 500:  # noqa: PLR2004
+        disposition = "reject"
+    elif record.by_dmarc and any(ran.action == "quarantine" for ran in record.ran):
+        disposition = "quarantine"
     if disposition == dmarc.policy:
         return disposition, None
     if disposition == dmarc.applied_policy:

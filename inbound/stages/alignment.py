@@ -38,6 +38,7 @@ class Published:
     domain: str
     text: str
     psd: str
+    authenticated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ async def walk(start: str, resolver: Resolver) -> Walk:
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue
         psd = dict(reversed(tags_of(records[0]))).get("psd", "u").lower()
-        found.append(Published(domain=domain, text=records[0], psd=psd))
+        found.append(Published(domain=domain, text=records[0], psd=psd, authenticated=answer.authenticated))
         if psd in ("y", "n"):
             break
     return Walk(start=start, found=tuple(found))

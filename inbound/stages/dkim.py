@@ -132,9 +132,10 @@ class Dkim:
             answer = await self._resolver.query(examined.signature.key_name, "TXT")
         except TemporaryFailure as failure:
             return _Examined(replace(examined.report, result="temperror", reason=str(failure)))
+        report = replace(examined.report, dnssec=answer.authenticated)
         if not answer.records:
-            return _Examined(replace(examined.report, reason="there is no such key"))
-        return replace(examined, keys=answer.records[:KEY_RECORDS])
+            return _Examined(replace(report, reason="there is no such key"))
+        return replace(examined, report=report, keys=answer.records[:KEY_RECORDS])
 
     def _verify(self, mail: Mail, examined: list[_Examined]) -> list[DkimSignature]:
         """The part that takes a processor."""

@@ -89,6 +89,7 @@ class Dmarc:
             aligned=passing,
             reason="" if passing else "no aligned pass of SPF or DKIM",
             record=published.text,
+            dnssec=published.authenticated,
         )
 
     async def _word(self, policy: Policy, published: Published, author: str) -> PolicyWord:

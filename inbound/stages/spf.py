@@ -87,6 +87,7 @@ class Spf:
             identity=identity,
             explanation=explanation,
             reason=reason,
+            dnssec=query.authenticated,
         )
 
 
@@ -111,6 +112,7 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         self._depths: list[int] = []  # of the records under evaluation; a redirect has the depth of what it replaces
         self._redirect_ahead = False
         self._broke: Exception | None = None  # ours, not the record's
+        self._answers: set[bool] = set()  # whether they were authenticated
         self._explanation: tuple[str, str] | None = None  # exp= of the record that decides, and that record's domain
 
     def evaluate(self) -> tuple[SpfResult, str, str]:
@@ -125,6 +127,11 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         reason = text.partition("Error: ")[2] if result in ("permerror", "temperror") else ""
         return cast("SpfResult", result), explanation, _printable(reason, LONGEST_REASON)
 
+    @property
+    def authenticated(self) -> bool:
+        """Everything that DNS said so far was."""
+        return self._answers == {True}
+
     # DNS
 
     def dns(self, name: str, qtype: RecordType, cnames: object = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002
@@ -138,6 +145,7 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         except Exception as error:
             self._broke = error
             raise
+        self._answers.add(answer.authenticated)
         if not answer.records and not ignore_void:  # RFC 7208 4.6.4: void look-ups
             self.void_lookups += 1
             if self.void_lookups > spf.MAX_VOID_LOOKUPS:

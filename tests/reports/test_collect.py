@@ -80,29 +80,37 @@ def test_a_message_is_a_row_under_the_domain_of_its_policy() -> None:
 QUARANTINED = (Ran(rule="r", action="quarantine", recipients=(), outcome="done"),)
 
 
+BY_DMARC, ANYWAY = True, False
+
+
 @pytest.mark.parametrize(
-    ("result", "policy", "applied", "reply", "ran", "outcome"),
+    ("result", "policy", "applied", "reply", "ran", "because", "outcome"),
     [
-        ("pass", "reject", "reject", OK, (), ("pass", None)),
-        ("pass", "none", "none", OK, (), ("none", None)),
-        ("pass", "reject", "reject", REFUSED, (), ("pass", None)),  # refused for another reason
-        ("fail", "none", "none", OK, (), ("none", None)),
-        ("fail", "none", "none", REFUSED, (), ("none", None)),  # nor is this DMARC's doing
-        ("fail", "reject", "reject", REFUSED, (), ("reject", None)),
-        ("fail", "reject", "reject", OK, (), ("none", "local_policy")),
-        ("fail", "reject", "reject", OK, QUARANTINED, ("quarantine", "local_policy")),
-        ("fail", "quarantine", "quarantine", OK, QUARANTINED, ("quarantine", None)),
-        ("fail", "quarantine", "quarantine", REFUSED, (), ("quarantine", None)),
-        ("fail", "quarantine", "none", OK, (), ("none", "policy_test_mode")),
-        ("fail", "reject", "quarantine", OK, QUARANTINED, ("quarantine", "policy_test_mode")),
-        ("fail", "reject", "quarantine", OK, (), ("none", "local_policy")),
+        ("pass", "reject", "reject", OK, (), ANYWAY, ("pass", None)),
+        ("pass", "none", "none", OK, (), ANYWAY, ("none", None)),
+        ("pass", "reject", "reject", REFUSED, (), ANYWAY, ("pass", None)),  # refused for another reason
+        ("fail", "none", "none", OK, (), ANYWAY, ("none", None)),
+        ("fail", "none", "none", REFUSED, (), ANYWAY, ("none", None)),  # nor is this DMARC's doing
+        ("fail", "none", "none", REFUSED, (), BY_DMARC, ("reject", "local_policy")),
+        ("fail", "reject", "reject", REFUSED, (), BY_DMARC, ("reject", None)),
+        ("fail", "reject", "reject", REFUSED, (), ANYWAY, ("none", "local_policy")),
+        ("fail", "reject", "reject", OK, (), ANYWAY, ("none", "local_policy")),
+        ("fail", "reject", "reject", OK, (), BY_DMARC, ("none", "local_policy")),  # a header field, say
+        ("fail", "reject", "reject", OK, QUARANTINED, BY_DMARC, ("quarantine", "local_policy")),
+        ("fail", "reject", "reject", OK, QUARANTINED, ANYWAY, ("none", "local_policy")),
+        ("fail", "quarantine", "quarantine", OK, QUARANTINED, BY_DMARC, ("quarantine", None)),
+        ("fail", "quarantine", "quarantine", REFUSED, (), BY_DMARC, ("reject", "local_policy")),
+        ("fail", "quarantine", "none", OK, (), ANYWAY, ("none", "policy_test_mode")),
+        ("fail", "reject", "quarantine", OK, QUARANTINED, BY_DMARC, ("quarantine", "policy_test_mode")),
+        ("fail", "reject", "quarantine", OK, (), ANYWAY, ("none", "local_policy")),
+        ("fail", "reject", "quarantine", REFUSED, (), BY_DMARC, ("reject", None)),
     ],
 )
-def test_the_disposition_is_what_was_done_of_what_the_policy_asks(
-    result: Any, policy: Any, applied: Any, reply: Reply, ran: Any, outcome: tuple[str, str | None]
+def test_the_disposition_is_what_was_done_because_of_dmarc(
+    result: Any, policy: Any, applied: Any, reply: Reply, ran: Any, *, because: bool, outcome: tuple[str, str | None]
 ) -> None:
     dmarc = replace(DMARC, result=result, policy=policy, applied_policy=applied, aligned=("spf",) * (result == "pass"))
-    row = row_of(record(dmarc, reply, ran=ran), day=7)
+    row = row_of(record(dmarc, reply, ran=ran, by_dmarc=because), day=7)
     assert row is not None
     assert (row.disposition, row.override) == outcome
 
@@ -171,7 +179,7 @@ def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
             for collector in (one, two, two):
                 collector.note(record())
                 await collector.flush()
-            two.note(record(reply=REFUSED))
+            two.note(record(reply=REFUSED, by_dmarc=True))
 
     asyncio.run(story())
     assert collected(path) == [(7, "a.example", 4, 0, 1)]
@@ -223,6 +231,49 @@ def test_what_cannot_be_written_waits_and_no_message_notices(tmp_path: Path) -> 
 
     asyncio.run(story())
     assert collected(path) == [(7, "a.example", 2, 0, 0)]
+
+
+REFUSE = """
+rules:
+  - name: stamped
+    when: {dmarc: fail}
+    actions: [add_header: {name: X-Forged, value: "yes"}]
+  - name: refuse
+    recipients: [example.com]
+    when: %s
+    actions: [bounce: {smtp_reply_code: 550, status_code: 5.7.1, message: No}]
+  - name: store
+    recipients: [example.com]
+    actions: [s3: {bucket: mail}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "reply", "outcome"),
+    [
+        ("{dmarc: fail}", "550", ("reject", None)),
+        ("{all: [{dmarc_policy: reject}, {dmarc: fail}]}", "550", ("reject", None)),
+        ("{not: {dmarc: pass}}", "550", ("reject", None)),
+        ("{any: [{dmarc: fail}, {helo: mx.sender.example}]}", "550", ("none", "local_policy")),  # refused in any case
+        ("{helo: mx.sender.example}", "550", ("none", "local_policy")),
+        ("{all: [{dmarc: fail}, {helo: other.example}]}", "250", ("none", "local_policy")),
+        ("{helo: other.example}", "250", ("none", "local_policy")),
+    ],
+)
+def test_a_refusal_is_dmarcs_doing_when_a_pass_would_have_been_answered_otherwise(
+    tmp_path: Path, when: str, reply: str, outcome: tuple[str, str | None]
+) -> None:
+    dns = {**DNS, "_dmarc.sender.example": {"TXT": ["v=DMARC1; p=reject"]}}
+
+    async def story() -> str:
+        async with receiver(tmp_path, dns=dns, rules=REFUSE % when, reports=Reports(collect=True)) as to:
+            return (await to.reply(mail(), client_ip="192.0.2.66"))[:3]
+
+    assert asyncio.run(story()) == reply
+    store = Store(tmp_path / "data" / "reports.sqlite")
+    ((row, count),) = store.rows("sender.example", 0, 10**6)
+    store.close()
+    assert (row.disposition, row.override, count) == (*outcome, 1)
 
 
 @pytest.mark.parametrize("collect", [True, False])

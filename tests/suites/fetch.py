@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.archives import unpack
+
 CACHE = Path(__file__).parents[2] / ".cache" / "suites"
 
 
@@ -23,5 +25,5 @@ def sdist(package: str, version: str) -> Path:
         if done.returncode or not archives:
             pytest.skip(f"{package} {version} could not be fetched: {done.stderr.decode(errors='replace')[-300:]}")
         with tarfile.open(archives[0]) as archive:
-            archive.extractall(CACHE, filter="data")
+            unpack(archive, CACHE)
     return folder

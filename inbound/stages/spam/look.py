@@ -1,11 +1,11 @@
 """What the spam tests look at: the message taken apart once, with a cap on everything, and what the other checks found."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from inbound import mime
@@ -22,12 +22,14 @@ _MOST_TEXTS = 50
 _MOST_FIELDS = 5  # of one name that are read for addresses
 _FIELD = 16_384  # characters of one such field
 
+_MOST_URLS = 500  # of the plain text
+
 _URL = re.compile(r"(?:https?|ftp)://[^\s<>\"')\]]{1,2000}", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/{2,3}([^/?#\\\s]{1,500})", re.IGNORECASE)
+_SITE = re.compile(r"\0(([a-z][a-z0-9+.-]{1,20}:/{2,3}[^/?#\\\0]{1,500})[^\0]{0,200})", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Url:
+class Url(NamedTuple):
     """A URL's host as lower-case A-labels or an address, "" when it has none; and whether it names a user before the host."""
 
     host: str
@@ -177,6 +179,10 @@ class Look:
         """Everything that is shown: the plain text, and the HTML's where that says something else."""
         return f"{self.plain}\n{self.page.text}" if self.html else self.plain
 
+    def shown_at_least(self, enough: int) -> int:
+        """How many characters the text has but white space; where that is enough, it may be less than there are."""
+        return len("".join(self.text.split(None, enough)[:enough]))
+
     @cached_property
     def words(self) -> str:
         """Subject and text in lower case, each run of white space one blank, quotes plain: to seek phrases in."""
@@ -184,11 +190,25 @@ class Look:
         return " ".join(text.replace("\u2019", "'").replace("\u00a0", " ").split())
 
     @cached_property
-    def urls(self) -> tuple[Url, ...]:
-        """The links of the HTML, and the URLs written in the text."""
+    def _leading(self) -> list[tuple[str, str]]:
+        """The beginning of each link of the HTML and URL in the text that leads to a host; and as far as that host."""
         targets = [link.target for link in self.page.links]
-        targets += _URL.findall(self.plain)[:500] if "://" in self.plain else []
-        return tuple(url for url in map(url_of, dict.fromkeys(targets)) if url is not None)
+        targets += _URL.findall(self.plain)[:_MOST_URLS] if "://" in self.plain else []
+        return _SITE.findall("".join("\0".join(["", *targets]).split())) if targets else []
+
+    @property
+    def targets(self) -> Iterable[str]:
+        """The first 200 characters of every link of the HTML and every URL written in the text."""
+        return (target[:200] for target, _ in self._leading)
+
+    @cached_property
+    def urls(self) -> tuple[Url, ...]:
+        """The first URL of every host that they lead to, in each way that it is written."""
+        sites: dict[str, str] = {}
+        for target, site in self._leading:
+            sites.setdefault(site, target[:200])
+        found = [(url_of(site), target) for site, target in sites.items()]
+        return tuple(Url(url.host, url.credentials, url.port, target) for url, target in found if url is not None)
 
     @cached_property
     def body_head(self) -> str:
@@ -210,11 +230,6 @@ class Look:
         if phrases not in self._said:
             self._said[phrases] = phrases.within(self.tokens)
         return self._said[phrases]
-
-
-def _is_text(part: mime.Part) -> bool:
-    """Text, or a multipart whose boundary is not to be found: readers show its source."""
-    return part.declared in ("text/plain", "text/html") or part.declared.startswith("multipart/")
 
 
 def url_of(target: str) -> Url | None:
