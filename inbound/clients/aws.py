@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
 
-from inbound.clients import DataKey, QueueMessage, StoredObject
+from inbound.clients import DataKey, Listed, QueueMessage, StoredObject
 from inbound.clients import reasons as why
 from inbound.clients.aws_errors import failure, http_status
 from inbound.errors import PermanentFailure, TemporaryFailure
@@ -38,6 +38,7 @@ CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 FUNCTION_SECONDS = 30.0  # SES's patience with a RequestResponse function
 TRIES = 3  # of each call, as botocore counts them
 LONGEST_POLL, LONGEST_HIDDEN = 20, 43_200  # seconds that SQS waits for a message, and hides one, at most
+PAGE = 1000  # objects of a listing in one answer, the most that S3 gives
 CONFLICTS = 3  # tries of a write that another write was in the way of
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 LONGEST_ANSWER = 6 * 1024 * 1024  # octets; Lambda's own limit
@@ -93,6 +94,18 @@ class AwsCloud:
         """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
         return await _call(self._pool, self._get, bucket, key, limit)
 
+    async def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        after: str | None = ""
+        while after is not None:
+            page, after = await _call(self._pool, self._list, bucket, prefix, after)
+            for one in page:
+                yield one
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await _call(self._pool, self._delete, bucket, key)
+
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """KMS GenerateDataKey, AES-256, with the encryption context."""
         return await _call(self._pool, self._generate_data_key, key, dict(context), role_arn)
@@ -104,6 +117,10 @@ class AwsCloud:
     async def invoke(self, function: str, payload: bytes, *, wait: bool) -> bytes:
         """Lambda Invoke: RequestResponse when it is waited for, else Event."""
         return await _call(self._waiting if wait else self._pool, self._invoke, function, payload, wait)
+
+    async def try_function(self, function: str) -> None:
+        """Lambda Invoke as DryRun: is it there, and may we call it? Nothing runs."""
+        await _call(self._pool, self._try_function, function)
 
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """SNS Publish."""
@@ -155,6 +172,19 @@ class AwsCloud:
                 raise PermanentFailure(why.TOO_LARGE, f"{bucket}/{key} has {answer['ContentLength']} octets")
             return StoredObject(body=stream.read(), metadata=answer["Metadata"])
 
+    def _list(self, bucket: str, prefix: str, token: str) -> tuple[list[Listed], str | None]:
+        """One page, and where the next begins."""
+        more = {"ContinuationToken": token} if token else {}
+        answer = self._client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **more)
+        found = [
+            Listed(key=it["Key"], size=it["Size"], modified=it["LastModified"].timestamp())
+            for it in answer.get("Contents", [])
+        ]
+        return found, answer.get("NextContinuationToken")
+
+    def _delete(self, bucket: str, key: str) -> None:
+        self._client("s3").delete_object(Bucket=bucket, Key=key)
+
     def _generate_data_key(self, key: str, context: dict[str, str], role_arn: str | None) -> DataKey:
         kms = self._client("kms", arn=key, role_arn=role_arn)
         answer = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=context)
@@ -176,6 +206,10 @@ class AwsCloud:
         if len(octets) > LONGEST_ANSWER:
             raise PermanentFailure(why.TOO_LARGE, f"the answer of {function}")
         return octets if wait else b""
+
+    def _try_function(self, function: str) -> None:
+        answer = self._client("lambda", arn=function).invoke(FunctionName=function, InvocationType="DryRun")
+        answer["Payload"].close()
 
     def _publish(self, topic_arn: str, subject: str, message: str, role_arn: str | None) -> None:
         sns = self._client("sns", arn=topic_arn, role_arn=role_arn)

@@ -16,7 +16,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +25,8 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from inbound.clients import DataKey, QueueMessage, StoredObject
-from inbound.clients.buckets import LONGEST_OBJECT, Buckets, segment
+from inbound.clients import DataKey, Listed, QueueMessage, StoredObject
+from inbound.clients.buckets import LONGEST_OBJECT, Buckets
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.queues import Queues
@@ -36,6 +36,7 @@ from inbound.clients.reasons import (
     NAME_REFUSED,
     function_failure,
 )
+from inbound.clients.shelf import segment
 from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
@@ -72,6 +73,10 @@ class LocalCloud:
         await self._queue.close()
         await self._buckets.close()
 
+    async def idle(self, seconds: float) -> None:
+        """Wait until the functions that were not waited for have run, at most so long; what is left stays queued."""
+        await self._queue.idle(seconds)
+
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
     ) -> bool:
@@ -82,6 +87,14 @@ class LocalCloud:
     async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
         """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
         return await self._buckets.get(bucket, key, limit)
+
+    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        return self._buckets.list_objects(bucket, prefix)
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await self._buckets.delete_object(bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
@@ -101,6 +114,10 @@ class LocalCloud:
         if answer.error:
             raise function_failure(answer.payload)
         return answer.payload
+
+    async def try_function(self, function: str) -> None:
+        """Do the settings have it, and is its command there? Nothing runs."""
+        self._runner.try_function(function)
 
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """Write one notification, in the form in which SNS hands it to a queue. A topic is made on first use."""
