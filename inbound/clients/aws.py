@@ -94,11 +94,15 @@ class AwsCloud:
         """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
         return await _call(self._pool, self._get, bucket, key, limit)
 
-    async def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
-        """The objects whose keys begin with `prefix`, in the order of their keys."""
-        after: str | None = ""
-        while after is not None:
-            page, after = await _call(self._pool, self._list, bucket, prefix, after)
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of all buckets of the account."""
+        return await _call(self._pool, self._list_buckets)
+
+    async def list_objects(self, bucket: str, prefix: str, *, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind the key `after`."""
+        token: str | None = ""
+        while token is not None:
+            page, token = await _call(self._pool, self._list, bucket, prefix, after, token)
             for one in page:
                 yield one
 
@@ -172,9 +176,12 @@ class AwsCloud:
                 raise PermanentFailure(why.TOO_LARGE, f"{bucket}/{key} has {answer['ContentLength']} octets")
             return StoredObject(body=stream.read(), metadata=answer["Metadata"])
 
-    def _list(self, bucket: str, prefix: str, token: str) -> tuple[list[Listed], str | None]:
+    def _list_buckets(self) -> tuple[str, ...]:
+        return tuple(it["Name"] for it in self._client("s3").list_buckets().get("Buckets", []))
+
+    def _list(self, bucket: str, prefix: str, after: str, token: str) -> tuple[list[Listed], str | None]:
         """One page, and where the next begins."""
-        more = {"ContinuationToken": token} if token else {}
+        more = {"ContinuationToken": token} if token else {"StartAfter": after} if after else {}
         answer = self._client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **more)
         found = [
             Listed(key=it["Key"], size=it["Size"], modified=it["LastModified"].timestamp())

@@ -113,12 +113,17 @@ class Buckets:
         """Fetch an object whole. Raises Failure, also where it has more octets than `limit`."""
         return await aside(self._get, bucket, key, limit)
 
-    async def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
-        """The objects whose keys begin with `prefix`, in the order of their keys. Raises Failure."""
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of the buckets there are. Raises Failure."""
+        return await aside(self._list_buckets)
+
+    async def list_objects(self, bucket: str, prefix: str, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind `after`. Raises Failure."""
         found = await aside(self._list, bucket, prefix)
         while page := await aside(_page, found):
             for one in page:
-                yield one
+                if one.key > after:
+                    yield one
 
     async def delete_object(self, bucket: str, key: str) -> None:
         """Remove an object; one that is not there is removed already. Raises Failure."""
@@ -296,6 +301,11 @@ class Buckets:
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
         return StoredObject(body=body, metadata=metadata)
+
+    def _list_buckets(self) -> tuple[str, ...]:
+        with disk_errors():
+            found = sorted(self._root.iterdir()) if self._root.is_dir() else []
+            return tuple(path.name for path in found if path.is_dir() and _BUCKET.fullmatch(path.name))
 
     def _list(self, bucket: str, prefix: str) -> Iterator[Listed]:
         self._must_exist(bucket)

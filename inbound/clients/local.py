@@ -88,9 +88,13 @@ class LocalCloud:
         """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
         return await self._buckets.get(bucket, key, limit)
 
-    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
-        """The objects whose keys begin with `prefix`, in the order of their keys."""
-        return self._buckets.list_objects(bucket, prefix)
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of all buckets."""
+        return await self._buckets.list_buckets()
+
+    def list_objects(self, bucket: str, prefix: str, *, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind the key `after`."""
+        return self._buckets.list_objects(bucket, prefix, after)
 
     async def delete_object(self, bucket: str, key: str) -> None:
         """Remove an object; one that is not there is removed already."""

@@ -198,10 +198,10 @@ async def of_bucket(
     broken: Callable[[str, Failure], None] | None,
 ) -> AsyncGenerator[Message, None]:
     """The messages in a bucket below the wish's prefix, in the order of their keys, from behind `after`. Raises Failure."""
-    listing = cloud.list_objects(bucket, below(wish.prefix))
+    listing = cloud.list_objects(bucket, below(wish.prefix), after=after)
     async with contextlib.aclosing(listing):
         async for one in listing:
-            if one.key <= after or one.key.endswith("/") or one.key.rpartition("/")[2] == SETUP:
+            if one.key.endswith("/") or one.key.rpartition("/")[2] == SETUP:
                 continue
             try:
                 message = await consumed(f"s3://{bucket}/{one.key}", wish, cloud=cloud, settings=None)

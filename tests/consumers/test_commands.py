@@ -13,6 +13,7 @@ import pytest
 from inbound.actions.s3 import S3
 from inbound.cli import main
 from tests.actions.letters import ID
+from tests.aws import bucket, client
 from tests.consumers.stored import OURS, performed, put
 from tests.consumers.test_message import MIXED
 
@@ -143,3 +144,45 @@ def test_what_is_not_there_is_said(inbound: Run, tmp_path: Path, what: str, told
     done = inbound("open", what)
     assert (done.returncode, done.stdout) == (code, b"")
     assert told in done.stderr.decode()
+
+
+def test_what_is_stored_is_listed(inbound: Run, tmp_path: Path) -> None:
+    assert inbound("ls").stdout == b""
+    performed(tmp_path, S3(bucket="mail-support", prefix="in", kms_key="alias/a"), content=OURS + MIXED)
+    put(tmp_path, "in/\x1b[31m", b"Subject: \x1b[31mred\r\nFrom: a@b\r\n\r\n")
+    put(tmp_path, "in/broken", b"x", {"x-amz-key-v2": "?"})
+    put(tmp_path, "in/AMAZON_SES_SETUP_NOTIFICATION", b"x")
+    put(tmp_path, "out/x", b"x")
+    assert inbound("ls").stdout == b"s3://mail-support\n"
+    assert inbound("ls", "--json").stdout == b'{"bucket":"mail-support"}\n'
+    short = inbound("ls", "s3://mail-support/in").stdout.decode().splitlines()
+    assert [line.split("  s3://mail-support/")[1] for line in short] == [
+        *("in/\\u001b[31m", f"in/{ID}", "in/AMAZON_SES_SETUP_NOTIFICATION", "in/broken")
+    ]
+    long = inbound("ls", "-l", "s3://mail-support/in/").stdout.decode()
+    assert "    Pät <pat@sender.example> (dmarc PASS): Grüße\n    sealed (ses), 2 attached\n" in long
+    assert "    a@b (dmarc unknown): [31mred\n    in clear\n" in long
+    assert "    sealed object cannot be opened" in long
+    assert "    a setup notification" in long
+    documents = [
+        json.loads(line) for line in inbound("ls", "-l", "--json", f"s3://mail-support/in/{ID}").stdout.splitlines()
+    ]
+    assert [(one["key"], one["subject"], one["dmarc"]) for one in documents] == [(f"in/{ID}", "Grüße", "PASS")]
+
+
+@pytest.mark.parametrize("place", ["mail-support", "s3://", "s3://mail-other", "s3:///in"])
+def test_a_place_that_is_none_is_said(inbound: Run, tmp_path: Path, place: str) -> None:
+    put(tmp_path, "a", b"")
+    done = inbound("ls", place)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"inbound: ")
+
+
+def test_buckets_of_aws_are_listed_too(inbound: Run, aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = bucket(aws)
+    client("s3", aws).put_object(Bucket=name, Key=f"in/{ID}", Body=OURS + MIXED)
+    monkeypatch.setenv("INBOUND_CLOUD", "aws")
+    monkeypatch.setenv("INBOUND_ENDPOINT_URL", aws)
+    assert f"s3://{name}" in inbound("ls").stdout.decode().splitlines()
+    assert "(dmarc PASS): Grüße" in inbound("ls", "-l", f"s3://{name}/").stdout.decode()
+    assert "Schön,\n" in inbound("open", f"s3://{name}/in/{ID}").stdout.decode()

@@ -16,11 +16,11 @@ from inbound.actions.s3 import S3
 from inbound.actions.sqs import Sqs
 from inbound.clients.aws import AwsCloud
 from inbound.consumer import Message
-from inbound.errors import PermanentFailure, TemporaryFailure
+from inbound.errors import NotSealedForUs, PermanentFailure, TemporaryFailure
 from inbound.settings import Settings
 from tests.actions.letters import ACCOUNT, ID, letter, local
 from tests.aws import bucket, client, kms_key, topic_with_queue
-from tests.consumers.stored import POINTER, STORED, performed, told
+from tests.consumers.stored import POINTER, STORED, performed, put, told
 from tests.consumers.test_consume import SETUP_EVENT
 
 QUEUE = f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/mail"
@@ -243,3 +243,43 @@ def test_a_queue_that_sns_fills_is_worked_off_on_aws(aws: str) -> None:
     with pytest.raises(PermanentFailure) as caught:
         list(inbound.consume_queue(f"{queue}-none", settings=settings))
     assert caught.value.reason == "no such queue"
+
+
+def subjects(place: Any, **more: Any) -> list[str | None]:
+    return [one.subject for one in inbound.consume_bucket(*place, **more)]
+
+
+def test_a_bucket_is_gone_through_in_order_and_what_is_broken_is_told_of(tmp_path: Path) -> None:
+    cloud = local(tmp_path)
+    for number, key in enumerate(["in/a", "in/b", "in/c", "in/AMAZON_SES_SETUP_NOTIFICATION", "inner/d", "out/d"]):
+        put(tmp_path, key, f"Subject: {number}\r\n\r\n".encode())
+    put(tmp_path, "in/broken", b"x", {"x-amz-key-v2": "?"})
+    broken: list[str] = []
+    place = ("mail-support", "in")
+    assert subjects(place, cloud=cloud, broken=lambda key, _: broken.append(key)) == ["0", "1", "2"]
+    assert broken == ["in/broken"]
+    assert subjects(place, cloud=cloud, after="in/broken") == ["2"]
+    assert subjects(("mail-support", "inner/"), cloud=cloud) == ["4"]
+    with pytest.raises(NotSealedForUs):
+        subjects(place, cloud=cloud)
+    with pytest.raises(PermanentFailure):
+        subjects(("mail-none",), cloud=cloud)
+
+
+def test_an_object_that_goes_away_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    cloud = put(tmp_path, "in/a", b"Subject: 1\r\n\r\n")
+    put(tmp_path, "in/b", b"Subject: 2\r\n\r\n")
+    seen = []
+    for message in inbound.consume_bucket("mail-support", "in", cloud=cloud):
+        seen.append(message.subject)
+        asyncio.run(cloud.delete_object("mail-support", "in/b"))
+    assert seen == ["1"]
+
+
+def test_a_bucket_of_aws_is_gone_through_from_a_key_on(aws: str) -> None:
+    name = bucket(aws)
+    for key in ("in/a", "in/b", "in/c"):
+        client("s3", aws).put_object(Bucket=name, Key=key, Body=f"Subject: {key}\r\n\r\n".encode())
+    settings = Settings(cloud="aws", endpoint_url=aws)
+    assert subjects((name, "in"), settings=settings) == ["in/a", "in/b", "in/c"]
+    assert subjects((name, "in"), settings=settings, after="in/a") == ["in/b", "in/c"]
