@@ -137,6 +137,7 @@ class LocalCloud:
             "Subject": subject,
             "Message": message,
             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now / 1e9)) + f".{now // 1_000_000 % 1000:03}Z",
+            **_NOT_SIGNED,
         }
         await offload(write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
 
@@ -162,6 +163,15 @@ class LocalCloud:
     async def hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
         """Hide a message from others for so long from now; 0 gives it back."""
         await self._inbox.hide(_queue_name(queue_url), receipt, seconds)
+
+
+# Readers of notifications want these fields to be there. Nobody but SNS can sign as SNS, and what verifies must not pass.
+_NOT_SIGNED = {
+    "SignatureVersion": "1",
+    "Signature": base64.b64encode(b"not signed").decode("ascii"),
+    "SigningCertURL": "https://sns.invalid/not-signed.pem",
+    "UnsubscribeURL": "https://sns.invalid/?Action=Unsubscribe",
+}
 
 
 def _queue_name(queue_url: str) -> str:

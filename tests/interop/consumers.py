@@ -48,6 +48,15 @@ def data_classes(event: Any) -> Any:
     ]
 
 
+def sns_in_queue(event: Any) -> Any:
+    """The model of aws-lambda-powertools for SNS's notifications in a queue."""
+    from aws_lambda_powertools.utilities.parser.models.sns import (  # type: ignore[import-not-found] # noqa: PLC0415
+        SnsNotificationModel,
+    )
+
+    return json.loads(SnsNotificationModel.model_validate(event).Message)["mail"]["messageId"]
+
+
 def lambda_app_common(event: Any) -> Any:
     """A middleware that tells events apart."""
     from lambda_app_common.events.middleware import classify_event  # type: ignore[import-not-found] # noqa: PLC0415
@@ -57,7 +66,8 @@ def lambda_app_common(event: Any) -> Any:
 
 
 CONSUMERS: dict[str, Callable[..., Any]] = {
-    one.__name__: one for one in (sesforwader, sesparser, django_email_gateway, data_classes, lambda_app_common)
+    one.__name__: one
+    for one in (sesforwader, sesparser, django_email_gateway, data_classes, sns_in_queue, lambda_app_common)
 }
 
 if __name__ == "__main__":

