@@ -74,10 +74,18 @@ async def aconsume(
     settings: "Settings | Path | str | None" = None,
     limits: Limits = _LIMITS,
     sealed: bool = False,
+    unauthenticated: bool = False,
     authserv_ids: Collection[str] = (),
 ) -> Message | None:
     """`consume` for programs that run on asyncio."""
-    wish = Wish(bucket=bucket, prefix=prefix, limits=limits, sealed=sealed, authserv_ids=tuple(authserv_ids))
+    wish = Wish(
+        bucket=bucket,
+        prefix=prefix,
+        limits=limits,
+        sealed=sealed,
+        unauthenticated=unauthenticated,
+        authserv_ids=tuple(authserv_ids),
+    )
     return await consumed(what, wish, cloud=cloud, settings=settings)
 
 
@@ -90,14 +98,16 @@ def consume(
     settings: "Settings | Path | str | None" = None,
     limits: Limits = _LIMITS,
     sealed: bool = False,
+    unauthenticated: bool = False,
     authserv_ids: Collection[str] = (),
 ) -> Message | None:
     """The message that `what` is about, None where it is about none.
 
     `bucket` and `prefix` are the rule's: where messages are that the event names no place of, and the only place that is fetched
     from, whatever an event says. `cloud` is `"aws"`, `"local"`, or a cloud; otherwise `settings` say it (Settings, or the path
-    of their file; without, as `inbound` itself finds them). `sealed`: an object in clear is refused. `authserv_ids`: the
-    receivers whose header block is believed, any when empty; octets without an event are believed only if it is given.
+    of their file; without, as `inbound` itself finds them). `sealed`: an object in clear is refused. `unauthenticated`: one in
+    AES-CBC, as AWS's first encryption clients wrote, is read, though never trusted. `authserv_ids`: the receivers whose header
+    block is believed, any when empty; octets without an event are believed only if it is given.
 
     Raises Unconsumable (NotAMailEvent, NotAllowed, NotFound, TooBig, Undecryptable, NotSealedForUs, AnotherMessage),
     TemporaryFailure, PermanentFailure of the cloud (rights, credentials), ConfigurationError. In a running event loop it
@@ -112,6 +122,7 @@ def consume(
             settings=settings,
             limits=limits,
             sealed=sealed,
+            unauthenticated=unauthenticated,
             authserv_ids=authserv_ids,
         )
     )
@@ -124,6 +135,7 @@ class How(TypedDict, total=False):
     settings: "Settings | Path | str | None"
     limits: Limits
     sealed: bool
+    unauthenticated: bool
     authserv_ids: Collection[str]
 
 
@@ -226,6 +238,7 @@ def _wish(bucket: str | None, prefix: str, how: How) -> Wish:
         prefix=prefix,
         limits=how.get("limits", _LIMITS),
         sealed=how.get("sealed", False),
+        unauthenticated=how.get("unauthenticated", False),
         authserv_ids=tuple(how.get("authserv_ids", ())),
     )
 

@@ -20,7 +20,7 @@ from inbound.consumer.block import Block, block_of
 from inbound.consumer.events import Told
 from inbound.consumer.limits import Limits
 from inbound.consumer.message import TOO_BIG, Message, Provenance, Verdicts
-from inbound.consumer.objects import Opened, opened
+from inbound.consumer.objects import UNAUTHENTICATED, Opened, opened
 from inbound.consumer.places import cloud_of
 from inbound.consumer.reading import parse
 from inbound.errors import AnotherMessage, NotAllowed, NotAMailEvent, TooBig
@@ -46,6 +46,7 @@ class Wish:
     bucket: str | None = None
     prefix: str = ""
     sealed: bool = False
+    unauthenticated: bool = False
     authserv_ids: tuple[str, ...] = ()
     limits: Limits
 
@@ -60,7 +61,14 @@ async def consumed(what: object, wish: Wish, *, cloud: Any, settings: "Settings 
     if told.content is not None:
         return await offload(_read, told, Opened(content=told.content), wish)
     bucket, key = _place(told, wish)
-    found = await opened(cloud_of(cloud, settings), bucket, key, limit=wish.limits.message_bytes, sealed=wish.sealed)
+    found = await opened(
+        cloud_of(cloud, settings),
+        bucket,
+        key,
+        limit=wish.limits.message_bytes,
+        sealed=wish.sealed,
+        unauthenticated=wish.unauthenticated,
+    )
     return await offload(_read, replace(told, bucket=bucket, key=key), found, wish)
 
 
@@ -95,7 +103,7 @@ def _read(told: Told, found: Opened, wish: Wish) -> Message:
     message = parse(found.content, wish.limits)
     heard = told.verdicts or Verdicts()
     seen = block.verdicts if block else Verdicts()
-    reason = _doubt(told, block, heard, seen, wish) or (
+    reason = _doubt(told, found, block, heard, seen, wish) or (
         "" if told.verdicts or seen.source else "no header block on top"
     )
     problems = ("octets that are no UTF-8 were replaced on the way",) if _was_replaced(told) else ()
@@ -146,11 +154,13 @@ def _identified(told: Told, found: Opened, block: Block | None) -> str:
     return next(iter(ids.values()), "")
 
 
-def _doubt(told: Told, block: Block | None, heard: Verdicts, seen: Verdicts, wish: Wish) -> str:
+def _doubt(told: Told, found: Opened, block: Block | None, heard: Verdicts, seen: Verdicts, wish: Wish) -> str:
     """Why verdicts and envelope are not to be trusted, "" where nothing speaks against it."""
     named = {a_labels(one) or one.lower() for one in wish.authserv_ids}
     if named and (block is None or block.authserv_id not in named):
         return "the header block is of none of the receivers that were named"
+    if found.form == UNAUTHENTICATED:
+        return "sealed in a form that hides what is in it and protects nothing from change"
     if told.kind == "octets" and not named:
         return "octets can come from anybody: name the receiver with authserv_ids"
     for check in ("spam", "virus"):

@@ -16,8 +16,9 @@ from inbound.errors import (
     Undecryptable,
 )
 from inbound.offload import offload
-from inbound.seal import envelope, unseal
+from inbound.seal import CBC, envelope, unseal
 
+UNAUTHENTICATED = "cbc"
 NOT_SEALED = "object is not sealed"
 _MORE = 1024  # octets that a sealed object may have beyond its message
 
@@ -43,14 +44,17 @@ class Opened:
     context: Mapping[str, str] = field(default_factory=dict)
 
 
-async def opened(store: Store, bucket: str, key: str, *, limit: int, sealed: bool) -> Opened:
-    """Fetch and open. `sealed`: nothing else is taken. Raises Unconsumable, or the Failure of the store."""
+async def opened(store: Store, bucket: str, key: str, *, limit: int, sealed: bool, unauthenticated: bool) -> Opened:
+    """Fetch and open. `sealed`: nothing in clear is taken; `unauthenticated`: AES-CBC is.
+
+    Raises Unconsumable, or the Failure of the store.
+    """
     try:
         stored = await store.get(bucket, key, limit=limit + _MORE)
     except Failure as failure:
         raise _of_the_store(failure) from failure
     try:
-        found = envelope(stored.metadata)
+        found = envelope(stored.metadata, unauthenticated=unauthenticated)
     except PermanentFailure as failure:
         raise NotSealedForUs(failure.reason, failure.detail) from failure
     if found is None:
@@ -77,6 +81,8 @@ def _within(content: bytes, limit: int) -> bytes:
 def _form(metadata: Mapping[str, str]) -> str:
     if "x-amz-3" in metadata:
         return "s3ec"
+    if metadata.get("x-amz-cek-alg") == CBC:
+        return UNAUTHENTICATED
     return "ses" if metadata.get("x-amz-wrap-alg") == "kms" else "kms+context"
 
 
