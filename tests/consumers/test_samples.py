@@ -20,7 +20,9 @@ from werkzeug.serving import make_server
 
 import inbound
 from inbound.actions.invoke import Invoke
+from inbound.actions.quarantine import Quarantine
 from inbound.actions.s3 import S3
+from inbound.actions.sns import Sns
 from inbound.actions.sqs import Sqs
 from inbound.actions.webhook import Webhook, signed
 from inbound.clients.aws import AwsCloud
@@ -29,6 +31,7 @@ from inbound.errors import NotSigned, PermanentFailure
 from inbound.settings import Settings
 from tests.actions.letters import ACCOUNT, ID, REGION, letter, local
 from tests.aws import bucket, kms_key, topic_with_queue
+from tests.clients.test_web import service
 from tests.consumers.stored import OURS, STORED, performed
 from tests.consumers.test_message import MIXED
 from tests.harness import mail, receiver
@@ -251,3 +254,44 @@ def test_what_all_actions_of_a_rule_tell_leads_to_the_same_message(tmp_path: Pat
         message = inbound.consume(what, cloud=cloud, bucket="mail-support", prefix="in")
         assert message is not None
         assert (message.id, message.raw, message.passed("dmarc")) == (ID, STORED, True)
+
+
+def test_what_is_held_and_what_did_not_fit_is_consumed_by_its_notification(tmp_path: Path) -> None:
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:all"
+    big = STORED + b"Hello, hello.\r\n" * 20_000
+
+    async def story() -> list[str]:
+        async with local(tmp_path) as cloud:
+            await Quarantine(bucket="mail-held", prefix="q", topic_arn=topic).perform(letter(content=STORED), cloud)
+            await Sns(topic_arn=topic, bucket="mail-big", kms_key="alias/a").perform(letter(content=big), cloud)
+            return [path.read_text() for path in sorted((tmp_path / "sns/all").glob("*.json"))]
+
+    held, pointed = (inbound.consume(what, cloud=local(tmp_path), sealed=True) for what in asyncio.run(story()))
+    assert held is not None
+    assert pointed is not None
+    assert (held.id, held.raw, held.provenance.bucket, held.provenance.rule) == (ID, STORED, "mail-held", "support")
+    assert (pointed.id, pointed.raw, pointed.provenance.bucket) == (ID, big, "mail-big")
+    assert held.passed("dmarc")
+    assert pointed.passed("dmarc")
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_webhook_call_that_points_to_a_bucket_leads_there(tmp_path: Path) -> None:
+    async def story() -> list[bytes]:
+        async with service(b"HTTP/1.1 200 OK\r\n\r\n") as (port, seen), local(tmp_path) as cloud:
+            for payload in ("event", "parsed"):
+                action = Webhook(
+                    url=f"http://127.0.0.1:{port}/",
+                    secret_env="WEBHOOK_SECRET",
+                    payload=payload,  # type: ignore[arg-type]
+                    bucket="mail-hook",
+                    kms_key="alias/a",
+                    allow_private=True,
+                )
+                await action.perform(letter(content=STORED), cloud)
+            return seen
+
+    for request in asyncio.run(story()):
+        message = inbound.consume(request.partition(b"\r\n\r\n")[2], cloud=local(tmp_path), bucket="mail-hook")
+        assert message is not None
+        assert (message.id, message.provenance.sealed, message.passed("spf")) == (ID, "ses", True)
