@@ -536,3 +536,36 @@ def test_importing_the_package_loads_nothing_and_the_consumer_neither_boto3_nor_
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+# --- SES's own events, as they were captured
+
+CAPTURED = Path(__file__).parents[1] / "ses"
+
+
+def captured(name: str) -> Any:
+    return json.loads((CAPTURED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["lambda-event", "sns-message-s3-action", "sns-message-bounce-action"])
+def test_what_ses_tells_leads_to_what_ses_stores(tmp_path: Path, name: str) -> None:
+    event = captured(name)
+    ident = (event["Records"][0]["ses"] if "Records" in event else event)["mail"]["messageId"]
+    stored = SES_BLOCK.replace(ID.encode(), ident.encode())
+    key = event.get("receipt", {}).get("action", {}).get("objectKey") or f"in/{ident}"
+    name_of_bucket = event.get("receipt", {}).get("action", {}).get("bucketName") or "mail-support"
+    cloud = local(tmp_path)
+    asyncio.run(cloud.put(name_of_bucket, key, stored + ORIGINAL, metadata={}))
+    message = inbound.consume(event, cloud=cloud, bucket=name_of_bucket, prefix=key.rpartition("/")[0])
+    assert message is not None
+    assert (message.id, message.subject, message.provenance.trusted) == (ident, "An order", True)
+    assert message.verdicts.source == "event"
+
+
+def test_what_ses_s_sns_action_brings_is_the_message() -> None:
+    event = captured("sns-message-sns-action-base64")
+    for what in (event, json.dumps(event), {"Type": "Notification", "Message": json.dumps(event)}):
+        message = inbound.consume(what)
+        assert message is not None
+        assert message.raw == base64.b64decode(event["content"])
+        assert message.id == event["mail"]["messageId"]
