@@ -283,7 +283,7 @@ def test_a_webhook_call_that_points_to_a_bucket_leads_there(tmp_path: Path) -> N
                 action = Webhook(
                     url=f"http://127.0.0.1:{port}/",
                     secret_env="WEBHOOK_SECRET",
-                    payload=payload,  # type: ignore[arg-type]
+                    payload=payload,
                     bucket="mail-hook",
                     kms_key="alias/a",
                     allow_private=True,
