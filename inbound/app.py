@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
+from inbound.actions import Cloud
 from inbound.actions.kinds import ACTIONS
 from inbound.actions.relay import Relay
 from inbound.addresses import a_labels
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
+
+FUNCTION_SECONDS = 30.0  # that a command waits for the functions it has queued, with cloud: local
 
 NOT_ASKED = "this check was not asked for"
 SKIPPED = {  # the verdict of each stage that is left out
@@ -157,16 +160,7 @@ class App(Judge):
         self._bounces = _bounces(settings, self._cloud)
         self._path = Path(
             sight=self.sight,
-            means=Means(
-                cloud=self._cloud,
-                ledger=self._ledger,
-                parking=NoParking(),
-                budget=settings.deadlines.deliver,
-                account=settings.account,
-                region=settings.region,
-                ours=settings.events == "inbound",
-                bounces=self._bounces,
-            ),
+            means=_means(settings, self._cloud, self._ledger, self._bounces),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
             greylist=self._greylist,
@@ -281,6 +275,33 @@ def cloud_of(settings: Settings, relays: Relays | None = None) -> "LocalCloud | 
         return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url, relays=relays)
     runner = Runner(settings.functions, account=settings.account, region=settings.region)
     return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner, relays=relays)
+
+
+@contextlib.asynccontextmanager
+async def means_of(settings: Settings) -> AsyncIterator[Means]:
+    """What deliveries work with outside of a receiver: nobody is told of refusals.
+
+    At the end it waits for functions that nobody waits for.
+    """
+    with contextlib.closing(_ledger(settings)) as ledger:
+        srs = srs_of(settings, _secret(settings, make=False))
+        async with relays_of(settings, srs) as relays, cloud_of(settings, relays) as cloud:
+            yield _means(settings, cloud, ledger)
+            if isinstance(cloud, LocalCloud):
+                await cloud.idle(FUNCTION_SECONDS)
+
+
+def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger, bounces: Bounces | None = None) -> Means:
+    return Means(
+        cloud=cloud,
+        ledger=ledger,
+        parking=NoParking(),
+        budget=settings.deadlines.deliver,
+        account=settings.account,
+        region=settings.region,
+        ours=settings.events == "inbound",
+        bounces=bounces,
+    )
 
 
 def srs_of(settings: Settings, secret: bytes, now: Callable[[], float] = time.time) -> Srs | None:

@@ -45,7 +45,10 @@ NOT_DONE = Reply(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What delivery works with. `budget` is seconds for all actions of a message. `bounces` is None where nobody can be told."""
+    """What delivery works with. `budget` is seconds for all actions of a message. `bounces` is None where nobody can be told.
+
+    `at_once`: each thing done is written down when it was done, not only before a deferral.
+    """
 
     cloud: Cloud
     ledger: Ledger
@@ -55,6 +58,7 @@ class Means:
     region: str
     ours: bool = True  # events have our own key beside SES's
     bounces: Bounces | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
         return Delivery(reply=decision.reply)
     untaken = [walk for walk in decision.walks if walk.reply.refuses and not walk.actions]
     refused = {walk.recipient: Refused(recipient=walk.recipient, reply=walk.reply, rule="") for walk in untaken}
-    course = _Course(mail=mail, verdicts=verdicts, block=block, means=means, refused=refused)
+    course = _Course(mail=mail, verdicts=verdicts, decision=decision, block=block, means=means, refused=refused)
     try:
         for step in decision.steps:
             await course.run(step)
@@ -104,6 +108,7 @@ class _Course:
 
     mail: Mail
     verdicts: Verdicts
+    decision: Decision
     block: bytes
     means: Means
     added: list[tuple[bytes, tuple[str, ...]]] = field(default_factory=list)  # header fields, and in whose walks
@@ -182,7 +187,7 @@ class _Course:
             self.done.update({f"{key}/{one}": done.onward.value for one in done.reached})
         elif action.outward and not (done.reply and done.reply.defers):
             self.done[key] = f"{done.onward.value} {done.reply or ''}".rstrip()
-        if action.lasting:
+        if action.lasting or self.means.at_once:
             await self.remember()
         return done
 
@@ -210,16 +215,20 @@ class _Course:
         seconds = max(self.until - time.monotonic(), action.patience)
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
+        added = self.seen()
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, self.seen()),
+            content=stamped(self.mail, self.block, added),
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,
             reached=reached,
+            head=self.block + added,
+            walks=tuple(walk for walk in self.decision.walks if walk.recipient in recipients),
+            ruleset=self.decision.ruleset,
         )
         try:
             async with asyncio.timeout(seconds):

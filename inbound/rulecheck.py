@@ -134,7 +134,9 @@ def _is_here(host: str) -> bool:
 
 
 def _stores(rule: Rule) -> set[str]:
-    places = [(getattr(action, "bucket", None), getattr(action, "prefix", "")) for action in rule.actions]
+    # What is held has keys that name the rule.
+    actions = [action for action in rule.actions if action.kind != "quarantine"]
+    places = [(getattr(action, "bucket", None), getattr(action, "prefix", "")) for action in actions]
     return {f"{bucket}/{prefix}".rstrip("/") for bucket, prefix in places if bucket}
 
 

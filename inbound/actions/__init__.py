@@ -4,14 +4,15 @@ An action is a frozen record whose fields are its YAML keys (`schema.keys`). Wha
 as small protocols; `clients.local` and `clients.aws` both fulfil them, so the same rule files run in either place.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, Listed, StoredObject
 from inbound.clients.relay import Relays
 from inbound.mail import Mail
+from inbound.record import Walk
 from inbound.reply import Reply
 from inbound.verdicts import Verdicts
 
@@ -30,9 +31,10 @@ class Onward(StrEnum):
 class Letter:
     """What an action is given: the message, what was found, and just the recipients that met the rule.
 
-    `content` is what is stored or handed on: the header block of ours, fields added by rules, the message without forged
-    copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for the ARNs in events.
-    `ours` says that events have our own key beside SES's. `reached` is what `Done.reached` said of an earlier try.
+    `content` is what is stored or handed on: the header block of ours, fields added by rules (these two are `head`), the
+    message without forged copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for
+    the ARNs in events. `ours` says that events have our own key beside SES's. `walks` are those of its recipients, under
+    the rule set whose version is `ruleset`. `reached` is what `Done.reached` said of an earlier try.
     """
 
     mail: Mail
@@ -44,6 +46,9 @@ class Letter:
     region: str
     ours: bool = True
     reached: frozenset[str] = frozenset()
+    head: bytes = b""
+    walks: tuple[Walk, ...] = ()
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,14 @@ class ObjectStore(Protocol):
 
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
+        ...
+
+    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix` ("" is all), in the order of their keys, as they are asked for."""
+        ...
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object. One that is not there is removed already."""
         ...
 
 

@@ -63,7 +63,8 @@ def message_signature(message: bytes, instance: str, one: Mapping[str, Any]) -> 
             del unused[len(unused) - 1 - unused[::-1].index(found[-1])]
             signed += canonical_field(found[-1], header_form)
     signed += canonical_field(before + behind, header_form).removesuffix(b"\r\n")
-    return before + one.get("message_value", value_of(signed, key).decode()).encode() + behind
+    value: str = one.get("message_value", value_of(signed, key).decode())
+    return before + value.encode() + behind
 
 
 def sealed(message: bytes, instance: int, one: Mapping[str, Any]) -> bytes:

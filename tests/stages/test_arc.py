@@ -190,7 +190,7 @@ def records(case: dict[str, Any]) -> dict[str, str]:
 
 def made(case: dict[str, Any]) -> bytes:
     """Its message."""
-    raw = case.get("top", "").encode() + sealer.chain(case["sets"]) + case.get("bottom", "").encode()
+    raw: bytes = case.get("top", "").encode() + sealer.chain(case["sets"]) + case.get("bottom", "").encode()
     for old, new in case.get("change", ()):
         before, found, after = raw.rpartition(old.encode())
         assert found, f"{old} is not there"

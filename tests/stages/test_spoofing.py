@@ -49,7 +49,8 @@ def message(case: dict[str, Any]) -> bytes:
         key = BANKS_KEY if given.pop("bank", False) else KEY
         given["tags"] = {"d": "evil.example", **given.get("tags", {})}
         raw = sign(raw, key=key, **{"name": "DKIM-Signature", **given})
-    return case.get("top", "").encode() + raw
+    top: str = case.get("top", "")
+    return top.encode() + raw
 
 
 @functools.cache

@@ -58,7 +58,7 @@ def message(case: dict[str, Any]) -> bytes:
 
 def test_no_attack_passes_for_the_legitimate_domain(tmp_path: Path) -> None:
     async def story() -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         async with receiver(tmp_path, dns=DNS, rules=RULES, domains=("victim.com",)) as to:
             for name, case in cases().items():
                 before = len(to.notes)
