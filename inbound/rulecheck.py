@@ -117,12 +117,12 @@ def _handed_on(rule: Rule, settings: Settings) -> Iterator[Problem]:
             yield _about(rule, f"relays to {hop.name}, which is our own hostname")
     alone = rule.recipients is not None and len(rule.recipients) == 1 and "@" in next(iter(rule.recipients))
     if any(action.to is None and action.on_failure != "continue" for action in relays) and not (
-        alone or settings.dsn.through
+        alone or settings.tells
     ):
         yield _about(
             rule,
-            "relays for several recipients, and the settings have no `dsn`: when the next hop refuses one of a message's "
-            "recipients and takes another, the sender is answered 451 until it gives up",
+            "relays for several recipients, and the settings have neither `relay` nor `dsn`: when the next hop refuses one of "
+            "a message's recipients and takes another, the sender is answered 451 until it gives up",
         )
 
 

@@ -26,44 +26,46 @@ def told(
 
 
 HERE = Relay(host="127.0.0.1", port=10025)
+NOWHERE = Relay()
 SEVERAL = (
-    "warning: rule 'r' relays for several recipients, and the settings have no `dsn`: when the next hop refuses one of a "
-    "message's recipients and takes another, the sender is answered 451 until it gives up"
+    "warning: rule 'r' relays for several recipients, and the settings have neither `relay` nor `dsn`: when the next hop "
+    "refuses one of a message's recipients and takes another, the sender is answered 451 until it gives up"
 )
 
 
 @pytest.mark.parametrize(
     ("rule", "relay", "dsn", "warned"),
     [
-        ("actions: [relay]", HERE, "", [SEVERAL]),
-        ("actions: [relay]", HERE, "outbox", []),
-        ("actions: [{relay: {on_failure: continue}}, {s3: {bucket: kept}}]", HERE, "", []),
-        ("recipients: [x@example.com], actions: [relay]", HERE, "", []),
-        ("recipients: [x@example.com], actions: [relay]", Relay(host="::1"), "", []),
-        ("recipients: [x@example.com], actions: [relay]", Relay(host="localhost"), "", []),
+        ("actions: [{relay: {host: 127.0.0.1}}]", NOWHERE, "relay", [SEVERAL]),
+        ("actions: [{relay: {host: 127.0.0.1}}]", NOWHERE, "outbox", []),
+        ("actions: [relay]", HERE, "relay", []),
+        ("actions: [{relay: {host: 127.0.0.1, on_failure: continue}}, {s3: {bucket: kept}}]", NOWHERE, "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", HERE, "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="::1"), "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="localhost"), "relay", []),
         (
             "recipients: [x@example.com], actions: [relay]",
             Relay(host="in.example"),
-            "",
+            "relay",
             ["warning: rule 'r' relays to in.example:25 with tls: opportunistic, so others may read it on the way"],
         ),
-        ("recipients: [x@example.com], actions: [relay]", Relay(host="in.example", tls="require"), "", []),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="in.example", tls="require"), "relay", []),
         (
             "recipients: [x@example.com], actions: [{relay: {host: 192.0.2.1, tls: none}}]",
             HERE,
-            "",
+            "relay",
             ["warning: rule 'r' relays to 192.0.2.1:25 with tls: none, so others may read it on the way"],
         ),
         (
             "recipients: [x@example.com], actions: [{relay: {host: MX.example.com, tls: verify}}]",
             HERE,
-            "",
+            "relay",
             ["warning: rule 'r' relays to mx.example.com:25, which is our own hostname"],
         ),
     ],
 )
 def test_mail_that_is_handed_on_where_it_should_not(
-    tmp_path: Path, rule: str, relay: Relay, dsn: Literal["", "outbox"], warned: list[str]
+    tmp_path: Path, rule: str, relay: Relay, dsn: Literal["relay", "outbox"], warned: list[str]
 ) -> None:
     ruleset = rules(tmp_path, f"rules:\n{SERVED}  - {{name: r, {rule}}}\n")
     settings = Settings(

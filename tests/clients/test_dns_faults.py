@@ -152,7 +152,7 @@ class Faulty(DnsServer):
 
 async def _with(about: str, mangle: Mangle, use: Callable[[str], Any]) -> Any:
     server = Faulty(ZONE)
-    server.about, server.mangle = about, mangle  # type: ignore[method-assign]
+    server.about, server.mangle = about, mangle
     await server.start()
     try:
         return await use(server.address)

@@ -46,7 +46,8 @@ def send(port: int, raw: bytes = RAW, *to: str, times: int = 1, **more: Any) -> 
     """What came of a message, sent several times over one pool."""
 
     async def story() -> list[Any]:
-        given = Relay(**{"host": "localhost", "port": port, "command_seconds": 10.0} | more)
+        options: dict[str, Any] = {"host": "localhost", "port": port, "command_seconds": 10.0, **more}
+        given = Relay(**options)
         async with Relays(given, hostname="mx.example.com") as hops:
             sending = [
                 hops.to().send(raw, mail_from="pat@sender.example", rcpt_to=to or ("b@example.net",))
