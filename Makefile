@@ -1,5 +1,5 @@
 # inbound. `make run` and `make test` do everything from a fresh clone; they need python 3.11 or newer and a package index.
-PYTHON ?= python3
+PYTHON ?= $(shell packaging/python)
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 

@@ -77,6 +77,11 @@ def parse_mailboxes(text: str) -> tuple[Mailbox, ...]:
     """The mailboxes of an address list (RFC 5322 3.4), groups flattened, empty elements left out."""
     if len(text) > LONGEST_FIELD:
         return (Mailbox("", ""),)
+    return (_parsed if len(text) < _KEPT else _parsed.__wrapped__)(text)
+
+
+@lru_cache(1024)
+def _parsed(text: str) -> tuple[Mailbox, ...]:
     return tuple(box for element in _elements(_tokens(text)) for box in _mailboxes(element))
 
 

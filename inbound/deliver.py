@@ -3,9 +3,13 @@
 1. Nothing runs when the decision has no steps: it defers, or no rule took the mail. Otherwise the steps run in order, each
    for the recipients that met its rule.
 2. An action that fails follows its `on_failure`. `retry` asks the parking; what it does not take is deferred (451), after
-   what was done is written down, so that the sender's retry skips it.
+   what was done is written down, so that the sender's retry skips it. An action may be done for some recipients and not for
+   others (`Done.refusals`): whom it reached is written down, whom it refused is refused, and goes no further.
 3. All actions share one budget of seconds. An action with `patience` (a function that is waited for) may outlast it.
-4. Once begun this runs to its end: a client that hangs up cancels nothing (`receive` shields it).
+4. Recipients that were refused while others were taken cannot hear it in the session. The sender is told by a notification
+   (`bounces`), or it is decided that it must not be; only then is the answer 250. Without a way to tell it is 451, as it is
+   when one of the refusals is temporary: that is true for everybody.
+5. Once begun this runs to its end: a client that hangs up cancels nothing (`receive` shields it).
 """
 
 import asyncio
@@ -13,10 +17,11 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inbound.actions import Action, Cloud, Done, Letter, Onward
+from inbound.bounces import PATIENCE, Bounces, Refused, Told
 from inbound.errors import Failure, TemporaryFailure
 from inbound.mail import Mail
 from inbound.offload import offload
@@ -29,6 +34,9 @@ from inbound.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
+DSN = "dsn"  # in the record and in the ledger, where actions have their kind
+SUPPRESSED = "bounce suppressed"
+REFUSED_BEFORE = "refused before the message was deferred"
 OUT_OF_TIME = "out of time"
 NOT_DONE = Reply(
     451, "4.3.0", "Not everything could be done with this message yet, please try again later", "not everything done"
@@ -37,7 +45,10 @@ NOT_DONE = Reply(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What delivery works with. `budget` is seconds for all actions of a message."""
+    """What delivery works with. `budget` is seconds for all actions of a message. `bounces` is None where nobody can be told.
+
+    `at_once`: each thing done is written down when it was done, not only before a deferral.
+    """
 
     cloud: Cloud
     ledger: Ledger
@@ -46,6 +57,8 @@ class Means:
     account: str
     region: str
     ours: bool = True  # events have our own key beside SES's
+    bounces: Bounces | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +73,16 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
     """Run the decided steps. `block` is the header block of ours that goes on top of what is stored or handed on."""
     if not decision.steps:
         return Delivery(reply=decision.reply)
-    course = _Course(mail=mail, verdicts=verdicts, block=block, means=means)
+    untaken = [walk for walk in decision.walks if walk.reply.refuses and not walk.actions]
+    refused = {walk.recipient: Refused(recipient=walk.recipient, reply=walk.reply, rule="") for walk in untaken}
+    course = _Course(mail=mail, verdicts=verdicts, decision=decision, block=block, means=means, refused=refused)
     try:
         for step in decision.steps:
             await course.run(step)
         course.must_have_an_end()
+        await course.tell_refused()
     except _Deferred as deferred:
-        return Delivery(reply=await course.put_off(deferred.remaining), ran=tuple(course.ran))
+        return Delivery(reply=await course.put_off(deferred), ran=tuple(course.ran))
     return Delivery(reply=course.reply(), ran=tuple(course.ran))
 
 
@@ -76,10 +92,14 @@ def accepted(message_id: str) -> Reply:
 
 
 class _Deferred(Exception):
-    """The message goes no further now; `remaining` are the rules that still have work, and for whom."""
+    """The message goes no further now; `remaining` are the rules that still have work, and for whom.
 
-    def __init__(self, rule: str, recipients: tuple[str, ...]) -> None:
+    A `reply` of a rule's own is said as it is: a later try of ours would not be the sender's.
+    """
+
+    def __init__(self, rule: str, recipients: tuple[str, ...], reply: Reply = NOT_DONE) -> None:
         self.remaining = {rule: recipients}
+        self.reply = reply
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,12 +108,13 @@ class _Course:
 
     mail: Mail
     verdicts: Verdicts
+    decision: Decision
     block: bytes
     means: Means
     added: list[tuple[bytes, tuple[str, ...]]] = field(default_factory=list)  # header fields, and in whose walks
     taken: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
-    refused: dict[str, Reply] = field(default_factory=dict)
+    refused: dict[str, Refused] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     ran: list[Ran] = field(default_factory=list)
     before: dict[str, str] = field(init=False)
@@ -112,72 +133,102 @@ class _Course:
             if done is None:
                 continue
             if action.takes:
-                self.taken.update(recipients)
+                self.taken.update(who for who in recipients if who not in done.refusals)
+            recipients = self.without(step.rule.name, action, recipients, done.refusals)
             if done.added:
                 self.added.append((done.added, recipients))
             if done.reply:
-                self.refused.update(dict.fromkeys(recipients, done.reply))
-            if action.ends or done.onward is Onward.STOP_RULE_SET:
+                self.refuse(step.rule.name, action, dict.fromkeys(recipients, done.reply))
+            if action.ends or done.onward is Onward.STOP_RULE_SET or not recipients:
                 self.ended.update(recipients)
                 return
             if done.onward is Onward.STOP_RULE:
                 return
 
+    def without(
+        self, rule: str, action: Action, recipients: tuple[str, ...], refusals: Mapping[str, Reply]
+    ) -> tuple[str, ...]:
+        """The recipients that go on: the refused ones' walks end here, and one that must wait makes the message wait.
+
+        With `on_failure: continue` all go on.
+        """
+        if action.on_failure == "continue":
+            return recipients
+        waiting = tuple(who for who, reply in refusals.items() if reply.defers)
+        if waiting:
+            raise _Deferred(rule, waiting)
+        self.refuse(rule, action, refusals)
+        self.ended.update(refusals)
+        return tuple(who for who in recipients if who not in refusals)
+
     async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done | None:
         """One action, unless it was done before the message was deferred. None: it failed and the rule goes on."""
         key = _key(step.rule.name, position, action, recipients)
-        started = time.perf_counter()
-
-        def note(outcome: str, **detail: str) -> None:
-            took = round((time.perf_counter() - started) * 1000, 3)
-            ran = Ran(
-                rule=step.rule.name,
-                action=action.kind,
-                recipients=recipients,
-                outcome=outcome,
-                detail=detail,
-                milliseconds=took,
-            )
-            self.ran.append(ran)
-
+        note = self.noting(step.rule.name, action.kind, recipients)
         if key in self.before:
-            note("already done")
+            note("already done", {})
             self.done[key] = self.before[key]
-            return Done(onward=Onward(self.before[key]), reply=action.refusal)
+            return _remembered(action, self.before[key])
+        reached = frozenset(one.removeprefix(f"{key}/") for one in self.before if one.startswith(f"{key}/"))
         try:
-            done = await self.attempt(action, step.rule.name, recipients)
+            done = await self.attempt(action, step.rule.name, recipients, reached)
         except Failure as failure:
-            note("failed", reason=failure.reason, detail=failure.detail)
+            note("failed", {"reason": failure.reason, "detail": failure.detail})
             if action.on_failure == "continue":
                 return None
             raise _Deferred(step.rule.name, recipients) from failure
         except Exception as error:
             log.exception("action %s crashed", action.kind, extra={"message_id": self.mail.message_id})
-            note("failed", reason="crashed", detail=type(error).__name__)
+            note("failed", {"reason": "crashed", "detail": type(error).__name__})
             raise _Deferred(step.rule.name, recipients) from error
-        note("done", **done.detail)
-        # A function's own refusal is not remembered: the retry asks it again, and has its reply to give.
-        if action.outward and done.reply in (None, action.refusal):
-            self.done[key] = done.onward.value
+        note("partly done" if done.refusals else "done", done.detail)
+        # A function that refuses for now is asked again by the retry: it may have another answer then.
+        if done.refusals:
+            self.done.update({f"{key}/{one}": done.onward.value for one in done.reached})
+        elif action.outward and not (done.reply and done.reply.defers):
+            self.done[key] = f"{done.onward.value} {done.reply or ''}".rstrip()
+        if action.lasting or self.means.at_once:
+            await self.remember()
         return done
+
+    def noting(self, rule: str, kind: str, recipients: tuple[str, ...]) -> Callable[[str, Mapping[str, str]], None]:
+        """Begin something that the record tells of; what is returned takes its outcome, and details."""
+        started = time.perf_counter()
+
+        def note(outcome: str, detail: Mapping[str, str]) -> None:
+            took = round((time.perf_counter() - started) * 1000, 3)
+            ran = Ran(rule=rule, action=kind, recipients=recipients, outcome=outcome, detail=detail, milliseconds=took)
+            self.ran.append(ran)
+
+        return note
+
+    def refuse(self, rule: str, action: Action, refusals: Mapping[str, Reply]) -> None:
+        sender = getattr(action, "sender", "")
+        for who, reply in refusals.items():
+            self.refused[who] = Refused(recipient=who, reply=reply, rule=rule, sender=sender)
 
     def seen(self) -> bytes:
         """The header fields that rules added. As in SES all later actions see them, until the walks they belong to end."""
         return b"".join(added for added, walks in self.added if not self.ended.issuperset(walks))
 
-    async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...]) -> Done:
+    async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...], reached: frozenset[str]) -> Done:
         seconds = max(self.until - time.monotonic(), action.patience)
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
+        added = self.seen()
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, self.seen()),
+            content=stamped(self.mail, self.block, added),
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,
+            reached=reached,
+            head=self.block + added,
+            walks=tuple(walk for walk in self.decision.walks if walk.recipient in recipients),
+            ruleset=self.decision.ruleset,
         )
         try:
             async with asyncio.timeout(seconds):
@@ -185,35 +236,96 @@ class _Course:
         except TimeoutError as error:
             raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error
 
-    def must_have_an_end(self) -> None:
-        """Everybody's mail was taken, or everybody's refused: one reply is true.
+    @property
+    def mixed(self) -> bool:
+        """Some were refused, and others taken."""
+        return 0 < len(self.refused) < len(set(self.mail.rcpt_to))
 
-        What `on_failure: continue` passed over may have been all that would have kept the mail. And a function may refuse
-        for some recipients only, which RCPT keeps apart as far as it can know.
+    def must_have_an_end(self) -> None:
+        """Everybody's mail was taken or refused, and one reply is true.
+
+        What `on_failure: continue` passed over may have been all that would have kept the mail.
         """
         lost = tuple(who for who in self.mail.rcpt_to if who not in self.taken and who not in self.refused)
         if lost:
             raise _Deferred("", lost)
-        if 0 < len(self.refused) < len(set(self.mail.rcpt_to)):
+        later = next((one.reply for one in self.refused.values() if one.reply.defers), None)
+        if later:
+            raise _Deferred("", tuple(self.refused), later)
+        if self.mixed and self.means.bounces is None:
             raise _Deferred("", tuple(self.refused))
 
-    async def put_off(self, remaining: Mapping[str, tuple[str, ...]]) -> Reply:
+    async def tell_refused(self) -> None:
+        """Have the sender told of those that were refused while others were taken; once."""
+        if not self.mixed or self.means.bounces is None:
+            return
+        refused = tuple(self.refused.values())
+        rules = ", ".join(dict.fromkeys(one.rule for one in refused if one.rule))
+        note = self.noting(rules, DSN, tuple(self.refused))
+        key = f"{DSN}/{_digest(sorted(self.refused))}"
+        if key in self.before:
+            note("already done", {})
+            return
+        try:
+            async with asyncio.timeout(max(self.until - time.monotonic(), PATIENCE)):
+                told = await self.tell(self.means.bounces, refused)
+        except (Failure, TimeoutError) as failure:
+            reason, detail = (failure.reason, failure.detail) if isinstance(failure, Failure) else (OUT_OF_TIME, "")
+            note("failed", {"reason": reason, "detail": detail})
+            raise _Deferred("", tuple(self.refused)) from failure
+        except Exception as error:
+            log.exception("the sender cannot be told", extra={"message_id": self.mail.message_id})
+            note("failed", {"reason": "crashed", "detail": type(error).__name__})
+            raise _Deferred("", tuple(self.refused)) from error
+        why = {"reason": told.suppressed} if told.suppressed else {}
+        note(SUPPRESSED if told.suppressed else "done", {"to": self.mail.mail_from} | why | dict(told.detail))
+        if not told.suppressed:
+            self.done[key] = Onward.CONTINUE.value
+            await self.remember()
+
+    async def tell(self, bounces: Bounces, refused: Sequence[Refused]) -> Told:
+        """The next hop may take its time, so what was done is written down before, and that it was told behind it."""
+        reason = bounces.suppressed(self.mail, self.verdicts, refused)
+        if reason:
+            return Told(suppressed=reason)
+        await self.remember()
+        return await bounces.tell(self.mail, refused, self.block)
+
+    async def put_off(self, deferred: _Deferred) -> Reply:
         """Park the message, or write down what was done and leave it with its sender."""
-        if await self.means.parking.park(self.mail, remaining):
+        if deferred.reply is NOT_DONE and await self.means.parking.park(self.mail, deferred.remaining):
             return accepted(self.mail.message_id)
+        await self.remember()
+        return deferred.reply
+
+    async def remember(self) -> None:
+        """Write down what was done, so that the retry skips it."""
         if self.done:
             try:
                 await offload(self.means.ledger.remember, self.mail.message_id, self.done)
             except (sqlite3.Error, OSError):
                 log.exception("the ledger cannot be written", extra={"message_id": self.mail.message_id})
-        return NOT_DONE
 
     def reply(self) -> Reply:
         """The refusal that all recipients met, or the promise."""
-        return next(iter(self.refused.values()), accepted(self.mail.message_id))
+        if self.refused and not self.mixed:
+            return next(iter(self.refused.values())).reply
+        return accepted(self.mail.message_id)
+
+
+def _remembered(action: Action, written: str) -> Done:
+    """How an action went that was done before: how the walk goes on, and a function's own refusal behind it."""
+    onward, _, refusal = written.partition(" ")
+    if not refusal:
+        return Done(onward=Onward(onward), reply=action.refusal)
+    code, enhanced, text = refusal.split(" ", 2)
+    return Done(onward=Onward(onward), reply=Reply(int(code), enhanced, text, REFUSED_BEFORE))
 
 
 def _key(rule: str, position: int, action: Action, recipients: tuple[str, ...]) -> str:
     """Names one run of one action as it is written: an edited action is another one."""
-    digest = hashlib.sha256(repr((action, sorted(recipients))).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return f"{rule}/{position}/{action.kind}/{digest}"
+    return f"{rule}/{position}/{action.kind}/{_digest((action, sorted(recipients)))}"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:16]

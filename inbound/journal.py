@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+import orjson
+
 from inbound.receive import Rebuff
-from inbound.record import Record, heading, line
+from inbound.record import Record, heading, line, plain
 from inbound.reply import Reply
 from inbound.transaction import Refusal
 
@@ -63,7 +65,11 @@ def printable(text: str) -> str:
     return "".join(char if char == "\n" or char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
-_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def _encoded(document: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(document).decode("utf-8")
+    except TypeError:  # a lone surrogate, in a header that is no UTF-8
+        return json.dumps(plain(document), ensure_ascii=False, separators=(",", ":"))
 
 
 def _now() -> str:

@@ -60,39 +60,17 @@ class Record:
 
     def judgement(self, path: str) -> dict[str, Any]:
         """The document of `inbound check --json` (design 11)."""
-        verdicts = self.verdicts
-        return {
-            "path": path,
-            "message_id": self.message_id,
-            "spf": _plain(verdicts.spf),
-            "dkim": _plain(verdicts.dkim),
-            "dmarc": _plain(verdicts.dmarc),
-            "arc": _plain(verdicts.arc),
-            "iprev": _plain(verdicts.iprev),
-            "spam": _plain(verdicts.spam),
-            "virus": _plain(verdicts.virus),
-            "block": _plain(verdicts.block),
-            "upstream": _plain(verdicts.upstream),
-            "recipients": {
-                walk.recipient: {
-                    "rules": [_plain(trace) for trace in walk.traces],
-                    "actions": list(walk.actions),
-                    "reply": f"{walk.reply.code} {walk.reply.enhanced}",
-                }
-                for walk in self.walks
-            },
-            "reply": _plain(self.reply),
-            "timings_ms": dict(verdicts.timings_ms),
-            "error": None,
-        }
+        judged = {name: plain(value) for name, value in self._judged().items()}
+        return {"path": path, "message_id": self.message_id, **judged, "error": None}
 
     def document(self) -> dict[str, Any]:
-        """The record as the JSON log has it: a judgement, and what the session and the actions add to it."""
-        judged = self.judgement("")
-        del judged["path"], judged["error"]
+        """The record as the JSON log has it: a judgement, and what the session and the actions add to it.
+
+        The records in it are as they are: `plain` makes dicts of them, and some encoders of JSON take them so.
+        """
         client = self.client
         return {
-            "message_id": judged.pop("message_id"),
+            "message_id": self.message_id,
             "client": {
                 "ip": str(client.ip),
                 "helo": client.helo,
@@ -102,9 +80,34 @@ class Record:
             "rcpt_to": list(self.rcpt_to),
             "size": self.size,
             "ruleset": self.ruleset,
-            **judged,
-            "ran": [_plain(ran) for ran in self.ran],
+            **self._judged(),
+            "ran": self.ran,
             "milliseconds": self.milliseconds,
+        }
+
+    def _judged(self) -> dict[str, Any]:
+        """What the log and `inbound check` have in common."""
+        verdicts = self.verdicts
+        return {
+            "spf": verdicts.spf,
+            "dkim": verdicts.dkim,
+            "dmarc": verdicts.dmarc,
+            "arc": verdicts.arc,
+            "iprev": verdicts.iprev,
+            "spam": verdicts.spam,
+            "virus": verdicts.virus,
+            "block": verdicts.block,
+            "upstream": verdicts.upstream,
+            "recipients": {
+                walk.recipient: {
+                    "rules": walk.traces,
+                    "actions": walk.actions,
+                    "reply": f"{walk.reply.code} {walk.reply.enhanced}",
+                }
+                for walk in self.walks
+            },
+            "reply": self.reply,
+            "timings_ms": verdicts.timings_ms,
         }
 
     def lines(self) -> list[str]:
@@ -208,13 +211,15 @@ def _joined(*texts: str) -> str:
     return ": ".join(text.strip() for text in texts if text.strip())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Records as dicts, at any depth; `asdict` does the same and copies every string on its way."""
     kind: type = type(value)
     names = _names(kind)
     if names:
-        return {name: _plain(getattr(value, name)) for name in names}
-    return tuple(_plain(one) for one in value) if isinstance(value, tuple) else value
+        return {name: plain(getattr(value, name)) for name in names}
+    if kind is dict:
+        return {name: plain(one) for name, one in value.items()}
+    return tuple(plain(one) for one in value) if isinstance(value, tuple) else value
 
 
 @cache

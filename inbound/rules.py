@@ -8,7 +8,7 @@
 4. All recipients are decided before any action runs. Recipients that meet the same rule share one run of its actions.
 5. At RCPT the walk is tried with what is known by then (`outlook`): a certain refusal is answered right there, and
    recipients that could need different answers after DATA do not share a transaction. A deferral is not such an answer:
-   it is true for every recipient, since nothing is done for any of them.
+   it is true for every recipient, since nothing is done for any of them. Where recipients are not split, they share it.
 """
 
 import functools
@@ -159,7 +159,7 @@ class Decision:
 
     It is empty too when no rule took the mail for any recipient; then `reply` refuses. `reason` is a stable constant when
     the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "". `by_dmarc`: DMARC failed, and had
-    it passed, the mail would have been refused or put apart where it is not, or the other way round.
+    it passed, the mail would have been refused or put apart where it is not, or the other way round. `ruleset` is its version.
     """
 
     walks: tuple[Walk, ...]
@@ -167,6 +167,7 @@ class Decision:
     reply: Reply
     reason: str = ""
     by_dmarc: bool = False
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +179,18 @@ class Outlook:
 
 
 def decide(
-    ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, parts: Callable[[Mail], Sequence[Part]] | None = None
+    ruleset: RuleSet,
+    mail: Mail,
+    verdicts: Verdicts,
+    *,
+    parts: Callable[[Mail], Sequence[Part]] | None = None,
+    split: bool = True,
 ) -> Decision:
-    """Decide every recipient of the message. `parts` finds its attachments, and is called only where a rule asks for them."""
+    """Decide every recipient of the message. `parts` finds its attachments, and is called only where a rule asks for them.
+
+    Unless recipients are `split` by their answers, the message is taken when it is for one of them: who is refused is told
+    of it later (`deliver`).
+    """
     facts = Facts(
         recipient="",
         client=mail.client,
@@ -192,7 +202,7 @@ def decide(
     )
     courses = _courses(ruleset, facts)
     walks = tuple(course.walk(mail.message_id) for course in courses)
-    reply = _common([walk.reply for walk in walks])
+    reply = _common([walk.reply for walk in walks], split=split)
     reasons = {SEPARATE: DIFFERENT_ANSWERS, UNTAKEN: NO_RULE_TOOK_IT}
     reason = UNDECIDED if any(course.deferral for course in courses) else reasons.get(reply, "")
     return Decision(
@@ -201,6 +211,7 @@ def decide(
         reply=reply,
         reason=reason,
         by_dmarc=_by_dmarc(ruleset, facts, courses),
+        ruleset=ruleset.version,
     )
 
 
@@ -225,13 +236,15 @@ def _by_dmarc(ruleset: RuleSet, facts: Facts, courses: "list[_Course]") -> bool:
 _OF_DMARC = frozenset({"dmarc", "dmarc_policy"})
 
 
-def _common(replies: list[Reply]) -> Reply:
+def _common(replies: list[Reply], *, split: bool) -> Reply:
     """The one reply after DATA that is true for all recipients."""
     deferral = next((reply for reply in replies if reply.defers), None)
     if deferral is not None:
         return deferral
-    refused = [reply for reply in replies if reply.refuses]
-    return replies[0] if len(refused) in (0, len(replies)) else SEPARATE
+    taken = next((reply for reply in replies if reply.accepts), None)
+    if taken is None or all(reply.accepts for reply in replies):
+        return replies[0]
+    return SEPARATE if split else taken
 
 
 def _steps(ruleset: RuleSet, courses: "list[_Course]") -> tuple[Step, ...]:
@@ -331,8 +344,9 @@ def _certain_refusal(ahead: _Ahead) -> Reply | None:
         if rest != ALWAYS:
             return None
         for action in rule.course():
-            # A bounce that tells a topic needs the message to tell of.
-            if action.refusal is not None and action.ends and getattr(action, "topic_arn", None) is None:
+            if getattr(action, "topic_arn", None) is not None:  # it needs the message to tell of
+                return None
+            if action.refusal is not None and action.ends:
                 return action.refusal
             if action.outward or action.takes or action.refusal is not None:
                 return None

@@ -7,7 +7,7 @@ expected, found, and how each rule fared.
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inbound.cases import Case, Expect, Found, Given
@@ -72,13 +72,16 @@ class Result:
         return self.problem is None
 
 
-def run(ruleset: RuleSet, domains: Sequence[str] = ()) -> tuple[Result, ...]:
-    """Run every test of a rule set. With `domains`, the settings', recipients elsewhere are refused as in earnest."""
-    return tuple(_run(ruleset, case, domains) for case in ruleset.tests)
+def run(ruleset: RuleSet, domains: Sequence[str] = (), *, split: bool = True) -> tuple[Result, ...]:
+    """Run every test of a rule set. With `domains`, the settings', recipients elsewhere are refused as in earnest.
+
+    `split` is `split_recipients` of the settings.
+    """
+    return tuple(_run(ruleset, case, domains, split=split) for case in ruleset.tests)
 
 
-def _run(ruleset: RuleSet, case: Case, domains: Sequence[str]) -> Result:
-    outcome = came_of(ruleset, case.form.given, domains)
+def _run(ruleset: RuleSet, case: Case, domains: Sequence[str], *, split: bool) -> Result:
+    outcome = came_of(ruleset, case.form.given, domains, split=split)
     differences = list(_differences(case.form.expect, outcome))
     if not differences:
         return Result(case=case, outcome=outcome, problem=None)
@@ -86,7 +89,7 @@ def _run(ruleset: RuleSet, case: Case, domains: Sequence[str]) -> Result:
     return Result(case=case, outcome=outcome, problem=case.place.problem("\n    ".join(told)))
 
 
-def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = ()) -> Outcome:
+def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = (), *, split: bool = True) -> Outcome:
     """Take a given mail the way of a real one."""
     mail, block = _mail(given), _block(given)
     at_rcpt: list[Reply] = []
@@ -105,10 +108,12 @@ def came_of(ruleset: RuleSet, given: Given, domains: Sequence[str] = ()) -> Outc
         else:
             admitted.append(recipient)
             answers.add(ahead.answers)
-    if len(answers) > 1 or (at_rcpt and admitted):
+    if split and (len(answers) > 1 or (at_rcpt and admitted)):
         return Outcome(reply=OF_ITS_OWN, at="rcpt")
+    if admitted and at_rcpt:
+        at_rcpt, mail = [], replace(mail, rcpt_to=tuple(admitted))
     verdicts = verdicts_of(given.verdicts, block, scan=ruleset.wants_scan(mail.rcpt_to))
-    decision = decide(ruleset, mail, verdicts, parts=lambda _: given.attachments)
+    decision = decide(ruleset, mail, verdicts, parts=lambda _: given.attachments, split=split)
     met = {trace.name for walk in decision.walks for trace in walk.traces if trace.met}
     return Outcome(
         rules=tuple(rule.name for rule in ruleset.rules if rule.name in met),

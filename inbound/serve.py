@@ -1,6 +1,7 @@
 """`inbound serve`: one receiver in this process, or several workers under a supervisor; how each is told to stop and reload."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -11,8 +12,10 @@ import uvloop
 
 from inbound.actions.invoke import PATIENCE
 from inbound.app import App, prepare, rules_in_force, scanner_of
+from inbound.bounces import PATIENCE as TO_TELL
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
+from inbound.receive.board import Board, Seat
 from inbound.receive.edge import Bound, Edge
 from inbound.rules import RuleSet
 from inbound.samples import shipped
@@ -24,6 +27,7 @@ from inbound.workers import UNABLE, WELL, Post, Supervisor, notify
 log = logging.getLogger("inbound")
 
 SLACK = 5.0  # seconds beyond its own deadlines that a worker may take to end
+GARBAGE = 10_000  # objects between two looks for cycles, of which a message leaves few; at Python's 700 they took 4 % of the time
 
 
 def serve(settings: Settings) -> int:
@@ -46,13 +50,20 @@ class _Several:
         self._bound = bound
         self._count = count
         self._journal = Journal(settings.log, shared=True)
+        self._board = Board(count)
         self._rules = rules_in_force(settings)
         prepare(settings)
         dmarc.preload()  # once, for all workers
 
     def run(self) -> int:
         log.info("%d workers", self._count)
-        return Supervisor(self._count, self._work, reload=self._reload, grace=grace(self._settings) + SLACK).run()
+        return Supervisor(
+            self._count,
+            self._work,
+            reload=self._reload,
+            grace=grace(self._settings) + SLACK,
+            buried=self._board.clear,
+        ).run()
 
     def _work(self, post: Post) -> int:
         """In a process of its own."""
@@ -66,6 +77,7 @@ class _Several:
                     ready=post.ready,
                     first=post.number == 0,
                     lifeline=post.lifeline,
+                    seat=self._board.seat(post.number),
                 )
             )
         except ConfigurationError as error:
@@ -83,14 +95,10 @@ class _Several:
 
 
 def _share(settings: Settings, count: int) -> Settings:
-    """The settings of one of `count` workers: what the limits allow in all is divided, never below one message."""
+    """The settings of one of `count` workers: the memory for messages is divided, never below one message."""
     limits = settings.limits
-    divided = replace(
-        limits,
-        connections=-(-limits.connections // count),
-        bytes_in_flight=max(limits.bytes_in_flight // count, limits.message_bytes),
-    )
-    return replace(settings, limits=divided)
+    octets = max(limits.bytes_in_flight // count, limits.message_bytes)
+    return replace(settings, limits=replace(limits, bytes_in_flight=octets))
 
 
 async def _receive(
@@ -102,12 +110,20 @@ async def _receive(
     ready: Callable[[], None],
     first: bool = True,
     lifeline: int = -1,
+    seat: Seat | None = None,
 ) -> None:
     async with App(settings, note=journal, rules=rules) as app:
         edge = Edge(
-            app, hostname=settings.hostname, limits=settings.limits, tls=settings.tls, proxy_from=settings.proxy_from
+            app,
+            hostname=settings.hostname,
+            limits=settings.limits,
+            tls=settings.tls,
+            proxy_from=settings.proxy_from,
+            seat=seat,
         )
         addresses = await edge.start(bound)
+        gc.freeze()
+        gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         if first:
             await announce(app, addresses)
         await until_told(app, also=edge.reload_certificates, ready=ready, lifeline=lifeline)
@@ -119,8 +135,9 @@ async def _receive(
 
 
 def grace(settings: Settings) -> float:
-    """Seconds that a message in flight may need to its end: all checks, all actions, and a function that is waited for."""
-    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE
+    """Seconds that a message in flight may need to its end: checks, actions, a function or a next hop, telling its sender."""
+    waiting = max(PATIENCE, settings.relay.seconds)
+    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + waiting + TO_TELL
 
 
 async def announce(app: App, addresses: Sequence[str]) -> None:

@@ -8,16 +8,16 @@ the program was started.
 import ipaddress
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
-from inbound.recipients import pattern
+from inbound.recipients import Domains, pattern, sender
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
@@ -48,6 +48,24 @@ def _zone(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    """A name in A-labels, an IP address, or "" for none."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        name = a_labels(text)
+    if text and not name:
+        raise ValueError(f"{text!r} is no host name and no IP address; the port is a key of its own")
+    return name
+
+
+def _own_domain(text: str) -> str:
+    if text and (text.startswith(".") or not a_labels(text)):
+        raise ValueError(f"{text!r} is no domain name")
+    return a_labels(text)
+
+
 def _return_code(text: str) -> str:
     """An address or network of RFC 5782 2.1's 127.0.0.0/8."""
     try:
@@ -63,10 +81,15 @@ Network = Annotated[str, AfterValidator(_network)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ReturnCode = Annotated[str, AfterValidator(_return_code)]
 Domain = Annotated[str, AfterValidator(_domain)]
+Host = Annotated[str, AfterValidator(_host)]
+OwnDomain = Annotated[str, AfterValidator(_own_domain)]
+Port = Annotated[int, Field(gt=0, le=65_535)]
+TlsPolicy = Literal["none", "opportunistic", "require", "verify", "implicit"]
 Count = Annotated[int, Field(gt=0)]
 Allowed = Annotated[int, Field(ge=0)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sender = Annotated[str, AfterValidator(sender)]
 Delay = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Patience = Annotated[float, Field(ge=14_400, allow_inf_nan=False)]  # RFC 5321 4.5.4.1: queues may rest for hours
 
@@ -134,6 +157,55 @@ class Reports:
 
 
 @keys
+class Relay:
+    """The next hop: where DSNs and reports go, and what the `relay` action hands on when it names no host.
+
+    `tls`: `opportunistic` is STARTTLS where it is offered, whoever answers; `require` goes nowhere without; `verify` wants a
+    certificate for the host's name too; `implicit` is `verify` from the first octet (RFC 8314), usually port 465. With `user`
+    it must be one of the last three. SRS: see rules.md.
+    """
+
+    host: Host = ""  # its name or address; nothing leaves while it is empty
+    port: Port = 25  # 587 for submission, 465 with `tls: implicit`
+    tls: TlsPolicy = "opportunistic"  # none, opportunistic, require, verify, implicit
+    ca_file: Path | None = None  # PEM, the authorities that `verify` and `implicit` trust; the system's when not set
+    user: str = ""  # AUTH PLAIN or LOGIN, inside TLS only
+    password: str = field(default="", repr=False)  # in the environment: INBOUND_RELAY__PASSWORD
+    password_file: Path | None = None  # or its first line; read for each session, so it may change
+    connections: Count = 10  # at a time, for each next hop and worker; postfix's default concurrency is 20
+    idle_seconds: Seconds = 5.0  # an open session waits so long for a next message
+    command_seconds: Seconds = 60.0  # for each reply, and for a free connection; RFC 5321 4.5.3.2 says minutes
+    seconds: Delay = 240.0  # for a whole message; our own sender waits meanwhile, 10 minutes by RFC 5321 4.5.3.2.6
+    received: Count = 50  # Received fields in a message handed on; more is a loop. postfix hopcount_limit
+    srs_domain: OwnDomain = ""  # one of `domains`: senders are rewritten into it, and what comes back is handed on
+    srs_days: Count = 21  # so long a rewritten sender can be written to; postsrsd's default
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.user and self.tls in ("none", "opportunistic"):
+            raise ValueError("a user is told inside TLS only: tls must be require, verify or implicit")
+        if self.user and not (self.password or self.password_file):
+            raise ValueError("a user needs password_file, or a password in the environment")
+        if self.srs_domain and not self.host:
+            raise ValueError("srs_domain needs a host that takes what comes back to rewritten senders")
+        return self
+
+
+@keys
+class Dsn:
+    """Delivery status notifications (RFC 3464), for what could not be refused in the SMTP session: sent to authenticated senders.
+
+    `relay` is the next hop of the settings; without one nobody is told. `ses` is SES's SendRawEmail and needs `cloud: aws`; it
+    sends from `sender`, which must be a verified identity there, and not from the null reverse-path. `outbox` is a directory in
+    `data_dir`, for a program of yours that sends what lies there.
+    """
+
+    through: Literal["relay", "ses", "outbox"] = "relay"  # how they are sent
+    sender: Sender = ""  # From, where a bounce names no sender of its own; MAILER-DAEMON at the hostname when empty
+    per_hour: Count = 20  # to one sender; then bounces are suppressed
+
+
+@keys
 class Limits:
     """Caps on what comes from outside. Each has its precedent beside it."""
 
@@ -144,8 +216,8 @@ class Limits:
     command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
     bare_line_ends: Literal["refuse", "normalise"] = "refuse"  # a lone CR or LF; postfix smtpd_forbid_bare_newline
-    connections: Count = 500  # in all
-    connections_per_ip: Count = 20  # in a worker, from one address or /64; postfix's count limit is 50
+    connections: Count = 500  # in all workers together
+    connections_per_ip: Count = 20  # from one address or /64, over all workers; postfix's count limit is 50
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
     commands: Count = 20_000  # in one session: a hundred messages to a hundred recipients, and as many again
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
@@ -153,14 +225,16 @@ class Limits:
     tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time
     refused_recipients: Count = 20  # in one session; postfix counts them as errors
     messages_per_connection: Count = 100  # then 421; the sender connects again
-    messages_per_minute: Allowed = 0  # in a worker, from one address or /64; 0: as many as come
+    messages_per_minute: Allowed = 0  # from one address or /64, over all workers; 0: as many as come
     greet_seconds: Pause = 0.0  # before the greeting; who speaks meanwhile is refused; postscreen_greet_wait is 6
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
     stress_seconds: Seconds = 10.0  # the same while three quarters of the connections are taken; postfix smtpd_timeout
     handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
     data_seconds: Seconds = 1800.0  # for a whole message
-    bytes_in_flight: Count = 1024 * MIB  # over all connections; when it is spent, sockets are not read
+    bytes_in_flight: Count = (
+        1024 * MIB
+    )  # over all connections, divided between the workers; when it is spent, sockets are not read
 
 
 @keys
@@ -228,13 +302,21 @@ class Settings:
     tls: Tls | None = None  # STARTTLS is offered when it is set
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
     block_list: BlockList = BlockList()  # see below
+    split_recipients: bool = True  # by their possible answers, a transaction each; `no` needs a `relay`, or see `dsn`
+    dsn: Dsn = Dsn()  # see below
     greylist: Greylist = Greylist()  # see below
     spam: Spam = Spam()  # see below
     trusted: Trusted = Trusted()  # see below
     reports: Reports = Reports()  # see below
+    relay: Relay = Relay()  # see below
     limits: Limits = Limits()  # see below
     deadlines: Deadlines = Deadlines()  # see below
     log: Literal["auto", "text", "json"] = "auto"  # text for a person; auto is text on a terminal
+
+    @property
+    def tells(self) -> bool:
+        """A sender can be told later of what was refused."""
+        return self.dsn.through != "relay" or bool(self.relay.host)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -259,9 +341,33 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         if name.startswith(VARIABLE) and name != NAMES_THE_FILE:
             whole = _with(whole, Settings, name.removeprefix(VARIABLE).split("__"), (name, environ[name]), problems)
     settings = build(whole, Settings, problems)
+    if settings is not None:
+        problems += [_value_at(whole, keys).problem(message) for keys, message in contradictions(settings)]
     if settings is None or problems:
         raise ConfigurationError(problems)
     return settings
+
+
+NOBODY_IS_TOLD = (
+    "recipients that need different answers can share a transaction only where a sender can be told later of those that were "
+    "refused: set a `relay`, or another way in `dsn`"
+)
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Values that are right alone and not together: the keys that lead to one of them, and what is wrong."""
+    if settings.dsn.through == "ses" and settings.cloud != "aws":
+        yield ("dsn", "through"), "ses needs cloud: aws"
+    if not settings.split_recipients and not settings.tells:
+        yield ("split_recipients",), NOBODY_IS_TOLD
+    if settings.relay.srs_domain and not Domains(settings.domains).include(settings.relay.srs_domain):
+        yield ("relay", "srs_domain"), "none of our `domains`, so what comes back to it would not be taken"
+
+
+def _value_at(node: Node, keys: Iterable[str]) -> Node:
+    for key in keys:
+        node = (node.entries or {}).get(key, node)
+    return node
 
 
 def _named(environ: Mapping[str, str]) -> Path | None:

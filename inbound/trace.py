@@ -47,7 +47,7 @@ def header_block(mail: Mail, verdicts: Verdicts, *, hostname: str, authserv_id: 
         *([f"arc={verdicts.arc.result}"] if verdicts.arc.result != "none" else []),
     )
     lines = (
-        f"Return-Path: <{_path(mail.mail_from)}>",
+        f"Return-Path: <{path_of(mail.mail_from)}>",
         _received(mail, verdicts, hostname),
         f"X-SES-Spam-Verdict: {verdicts.spam.status}",
         f"X-SES-Virus-Verdict: {verdicts.virus.status}",
@@ -125,7 +125,7 @@ def _received(mail: Mail, verdicts: Verdicts, hostname: str) -> str:
     client = mail.client
     name = _host(verdicts.iprev.name) if verdicts.iprev.result == "pass" else ""
     literal = f"[{client.ip}]" if client.ip.version == 4 else f"[IPv6:{client.ip}]"  # noqa: PLR2004 - IPv4
-    recipient = f"{_FOLD}for {_path(mail.rcpt_to[0])}" if len(mail.rcpt_to) == 1 else ""
+    recipient = f"{_FOLD}for {path_of(mail.rcpt_to[0])}" if len(mail.rcpt_to) == 1 else ""
     when = datetime.fromtimestamp(mail.received_at, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000 (UTC)")
     return (
         f"Received: from {_host(client.helo) or 'unknown'} ({name or 'unknown'} {literal}){_FOLD}"
@@ -165,12 +165,16 @@ def _received_spf_pairs(mail: Mail) -> str:
 
 
 def _spf_clause(mail: Mail, spf: SpfVerdict, text: str) -> str:
+    """RFC 8601's clause. SES writes the pairs of Received-SPF in it, and consumers cut them out: they stand in a comment."""
     helo = f" smtp.helo={_token(mail.client.helo)}" if mail.client.helo else ""
-    return f"spf={text}{_mailfrom(mail.mail_from)}{helo}" if spf.identity == "mailfrom" else f"spf={text}{helo}"
+    mailfrom = _mailfrom(mail.mail_from) if spf.identity == "mailfrom" else ""
+    sender, name = (_comment(one).replace("=", "?") for one in (mail.mail_from, mail.client.helo))
+    pairs = f"client-ip={mail.client.ip}; envelope-from={sender}; helo={name};"
+    return f"spf={text}{_FOLD}( {pairs}){mailfrom}{helo}"
 
 
 def _mailfrom(address: str) -> str:
-    return f" smtp.mailfrom={_path(address)}" if address else ""
+    return f" smtp.mailfrom={path_of(address)}" if address else ""
 
 
 def _dkim_clauses(dkim: DkimVerdict) -> tuple[str, ...]:
@@ -236,7 +240,7 @@ def _host(text: str) -> str:
     return name if _is(_HOST, name) or _is(_LITERAL, name) else ""
 
 
-def _path(address: str) -> str:
+def path_of(address: str) -> str:
     """An address as RFC 5321 writes it in a path: a local part that is no dot-string is quoted. "" stays ""."""
     if not address or _is_address(address) or _is(_DOT_ATOM, address):
         return address

@@ -37,12 +37,16 @@ NEEDS_ITS_OWN_TRANSACTION = Reply(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What it takes to judge a mail. `secret` is the installation's, behind message ids; `now` gives epoch seconds."""
+    """What it takes to judge a mail. `secret` is the installation's, behind message ids; `now` gives epoch seconds.
+
+    `split`: recipients that could need different answers get a transaction each.
+    """
 
     gate: Gate
     stages: Stages
     secret: bytes
     now: Callable[[], float] = time.time
+    split: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,8 @@ class Transaction:
         """Answer RCPT TO."""
         if self._party is None:
             envelope = Envelope(client=self._client, mail_from=self._mail_from, block=await self._block)
-            self._party = Party(self._path.sight.gate, self._ruleset, envelope)
+            sight = self._path.sight
+            self._party = Party(sight.gate, self._ruleset, envelope, split=sight.split)
         refusal = self._party.join(address) or await self._wait(self._party, address)
         if refusal is None:
             return TAKEN
@@ -118,7 +123,7 @@ class Transaction:
         mail = self._mail(raw, rcpt_to, message_id(sight.secret, self._mail_from, rcpt_to, raw))
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
-        decision = await _decided(self._ruleset, mail, verdicts)
+        decision = await _decided(self._ruleset, mail, verdicts, split=sight.split)
         block = header_block(mail, verdicts, hostname=path.hostname, authserv_id=path.authserv_id)
         delivery = await deliver(mail, verdicts, decision, block, path.means)
         if path.greylist is not None and delivery.reply.accepts:
@@ -164,13 +169,14 @@ class Envelope:
 
 
 class Party:
-    """The recipients of one transaction: those that can never need different answers."""
+    """The recipients of one transaction: those that can never need different answers, if they are `split` by them."""
 
-    def __init__(self, gate: Gate, ruleset: RuleSet, envelope: Envelope) -> None:
+    def __init__(self, gate: Gate, ruleset: RuleSet, envelope: Envelope, *, split: bool) -> None:
         self.members: dict[str, None] = {}  # in the order they came
         self._gate = gate
         self._ruleset = ruleset
         self._envelope = envelope
+        self._split = split
         self._answers: Hashable = None
 
     def join(self, recipient: str) -> Reply | None:
@@ -186,7 +192,7 @@ class Party:
         ahead = outlook(self._ruleset, recipient, client=known.client, mail_from=known.mail_from, block=known.block)
         if ahead.refusal is not None:
             return ahead.refusal
-        if self.members and ahead.answers != self._answers:
+        if self._split and self.members and ahead.answers != self._answers:
             return NEEDS_ITS_OWN_TRANSACTION
         self._answers = ahead.answers
         self.members[recipient] = None
@@ -197,11 +203,11 @@ class Party:
         del self.members[recipient]
 
 
-async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts) -> Decision:
+async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, split: bool) -> Decision:
     """What the rules say. They may look at attachments: with a big message that is work for a thread."""
     if len(mail.raw) > BIG:
-        return await offload(decide, ruleset, mail, verdicts, parts=attachments)
-    return decide(ruleset, mail, verdicts, parts=attachments)
+        return await offload(decide, ruleset, mail, verdicts, parts=attachments, split=split)
+    return decide(ruleset, mail, verdicts, parts=attachments, split=split)
 
 
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
@@ -211,13 +217,13 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """
     started = time.perf_counter()
     envelope = Envelope(client=mail.client, mail_from=mail.mail_from, block=await sight.gate.look_up(mail.client.ip))
-    party = Party(sight.gate, ruleset, envelope)
+    party = Party(sight.gate, ruleset, envelope, split=sight.split)
     refused = {who: party.join(who) for who in mail.rcpt_to}
     admitted = tuple(party.members)
     if admitted:
         mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
     verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
-    decision = await _decided(ruleset, mail, verdicts)
+    decision = await _decided(ruleset, mail, verdicts, split=sight.split)
     decided = {walk.recipient: walk for walk in decision.walks}
     walks = tuple(
         Walk(recipient=who, traces=(), actions=(), reply=refusal) if refusal else decided[who]

@@ -56,6 +56,7 @@ class Act:
     added: bytes = b""
     takes: bool = True
     outward: bool = True
+    lasting: bool = False
     on_failure: OnFailure = "retry"
     patience: float = 0.0
     ends: bool = False
@@ -155,23 +156,38 @@ def test_a_header_is_not_seen_by_others_once_the_walk_that_added_it_has_ended(wo
 
 
 def test_a_refusal_for_some_recipients_only_is_neither_250_nor_5xx(world: World) -> None:
-    """RCPT keeps them apart; should it ever come to this, nothing is said that is not true for all."""
+    """Where nobody can be told of it later, nothing is said that is not true for all."""
     refusing = world.act("call", patience=5.0)
     object.__setattr__(refusing, "refusal", NO)
     delivery = world.run(("one", (A,), (refusing,)), ("two", (B,), (world.act("store"),)))
     assert delivery.reply == NOT_DONE
 
 
-def test_a_functions_refusal_is_asked_for_again_by_the_retry(world: World) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "asked"),
+    [(NO, ["store", "call"]), (Reply(450, "4.2.1", "Not now"), ["store", "call", "call"])],
+)
+def test_a_functions_refusal_is_remembered_and_one_for_now_is_asked_for_again(
+    world: World, refusal: Reply, asked: list[str]
+) -> None:
     class Refusing(Act):
         async def perform(self, letter: Letter, cloud: Cloud) -> Done:
-            return replace(await Act.perform(self, letter, cloud), reply=NO, onward=Onward.STOP_RULE_SET)
+            return replace(await Act.perform(self, letter, cloud), reply=refusal, onward=Onward.STOP_RULE_SET)
 
     call = cast("Action", Refusing(name="call", diary=world.diary))
     world.run(("one", (A,), (world.act("store"), call)), ("two", (B,), (world.act("tell", perform_it=_fails),)))
     delivery = world.run(("one", (A,), (world.act("store"), call)))
-    assert delivery.reply == NO
-    assert world.names == ["store", "call", "call"]
+    assert delivery.reply == refusal
+    assert world.names == asked
+
+
+def test_a_refusal_for_now_is_the_answer_for_all_and_nothing_is_done_twice(world: World) -> None:
+    for_now = Reply(450, "4.2.1", "Not now")
+    bounce = world.act("bounce", takes=False, ends=True, outward=True, refusal=for_now)
+    for _ in range(2):
+        delivery = world.run(("one", (A,), (world.act("store"), bounce)), ("two", (B,), (world.act("file"),)))
+        assert delivery.reply == for_now
+    assert world.names == ["store", "bounce", "file", "bounce"]
 
 
 @pytest.mark.parametrize("failing", [_fails, _is_refused, _crashes])

@@ -10,7 +10,7 @@ import pytest
 from inbound.actions.s3 import open_object
 from inbound.app import cloud_of
 from inbound.errors import ConfigurationError
-from inbound.record import Record
+from inbound.record import Record, plain
 from inbound.transaction import Refusal
 from tests.harness import mail, receiver
 
@@ -214,7 +214,7 @@ def test_a_record_is_one_json_document_that_says_why(tmp_path: Path) -> None:
     async def run() -> None:
         async with receiver(tmp_path) as mx:
             await mx.reply(mail())
-            document = json.loads(json.dumps(mx.record.document()))
+            document = json.loads(json.dumps(plain(mx.record.document())))
             rules = document["recipients"]["support@example.com"]["rules"]
             assert {"name": "support", "met": True, "why": "it has no condition"} in rules
             assert document["reply"] == {

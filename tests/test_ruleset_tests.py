@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inbound.cases import Given
+from inbound.cases import Found, Given
 from inbound.ruletest import Outcome, Result, came_of, run
 from tests.ruling import mistakes, rules
 
@@ -201,3 +201,22 @@ def test_a_mistake_in_a_test_is_told_with_those_in_the_rules(tmp_path: Path, tes
     (problem, *_) = mistakes(tmp_path, f"rules: [{{name: a, actions: [drop]}}]\ntests:\n  - {test}")
     assert says in problem
     assert problem.startswith("rules.yaml:3:")
+
+
+@pytest.mark.parametrize(
+    ("recipients", "spam", "split", "reply", "actions"),
+    [
+        ("support@example.com, alone@example.com", "fail", True, "452 4.5.3", ()),
+        ("support@example.com, alone@example.com", "fail", False, "250 2.0.0", ("add_header", "s3")),
+        ("support@example.com, alone@example.com", "pass", False, "250 2.0.0", ("s3", "add_header", "s3")),
+        ("alone@example.com", "fail", False, "550 5.7.1", ()),
+        ("support@example.com, gone@example.com", "pass", True, "452 4.5.3", ()),
+        ("support@example.com, gone@example.com", "pass", False, "250 2.0.0", ("add_header", "s3")),
+    ],
+)
+def test_recipients_share_a_transaction_where_the_settings_let_them(
+    tmp_path: Path, recipients: str, spam: str, split: bool, reply: str, actions: tuple[str, ...]
+) -> None:
+    given = Given(to=tuple(recipients.split(", ")), verdicts=Found(spam=spam))  # type: ignore[arg-type]
+    came = came_of(rules(tmp_path, SET), given, split=split)
+    assert (str(came.reply)[:9], came.actions) == (reply, actions)

@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,10 +74,13 @@ class Served:
 
     async def send(self, number: int) -> Answer:
         """One message in a session of its own."""
+        return await self.send_to("support@example.com", body=f"number {number}\r\n")
+
+    async def send_to(self, *rcpt_to: str, body: str = "Hello\r\n") -> Answer:
+        """One message to these, in a session of its own."""
         async with SmtpClient("127.0.0.1", self.port) as client:
-            raw = mail(f"number {number}\r\n")
             answers = await client.send(
-                raw, helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=("support@example.com",)
+                mail(body), helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=rcpt_to
             )
             return answers.get("") or next(iter(answers.values()))
 
@@ -115,16 +119,21 @@ def _free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def served(
-    directory: Path, *, rules: str = STORE, settings: str = "", listening: socket.socket | None = None
+    directory: Path,
+    *,
+    rules: str = STORE,
+    settings: str = "",
+    listening: socket.socket | None = None,
+    dns: Mapping[str, Any] = DNS,
 ) -> AsyncIterator[Served]:
     """Start it with two workers, on a free port or with a socket handed over."""
     port = listening.getsockname()[1] if listening else _free_port()
-    dns = await DnsServer(DNS).start()
+    resolver = await DnsServer(dns).start()
     before = (sys.executable, "-c", _HAND_OVER, str(listening.fileno())) if listening else ()
     process = await asyncio.create_subprocess_exec(
         *before,
         *_SERVE,
-        str(_configured(directory, port, dns.address, rules=rules, settings=settings)),
+        str(_configured(directory, port, resolver.address, rules=rules, settings=settings)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=_environment(),
@@ -143,7 +152,7 @@ async def served(
         async with asyncio.timeout(PATIENCE):
             await process.wait()
             await reading
-        await dns.stop()
+        await resolver.stop()
 
 
 async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:

@@ -1,30 +1,33 @@
-"""`bounce`: refuse the message in the SMTP session, with the reply that the rule names."""
+"""`bounce`: refuse the message, with the reply that the rule names: in the SMTP session, or by a notification of that reply."""
 
 import functools
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import TopicArn, announce
+from inbound.recipients import sender
 from inbound.reply import Reply, ReplyError
 from inbound.schema import keys
 
 REFUSED = "refused by a rule"
 
+Sender = Annotated[str, AfterValidator(sender)]
+
 
 @keys
 class Bounce(Usual):
-    """Refuse. `sender` is told to consumers and signs a DSN where there must be one; in the session nobody sends anything."""
+    """Refuse. `sender` is told to consumers, and is From of a notification (DSN); for a reply in the session nobody sends any."""
 
     kind: ClassVar[str] = "bounce"
     takes: ClassVar[bool] = False
-    outward: ClassVar[bool] = False
+    outward: ClassVar[bool] = True  # its notification is not published twice
 
     smtp_reply_code: int = 550
     status_code: str = ""
     message: str
-    sender: str = ""
+    sender: Sender = ""
     topic_arn: TopicArn | None = None
     then: Literal["stop", "continue"] = "stop"
     on_failure: OnFailure = "retry"

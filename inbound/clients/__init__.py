@@ -1,9 +1,10 @@
 """One module for each foreign library or service, the only place where it is imported; here, what they answer with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+Piece = bytes | bytearray | memoryview
 RecordType = Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"]
 
 
@@ -31,9 +32,63 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMessage:
+    """A message that a queue hands out for a while: `receipt` deletes it, `times` counts how often it was handed out."""
+
+    id: str
+    body: str
+    receipt: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object as a listing tells of it: its key, its octets as stored, and when that was (seconds since the epoch)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
     """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
 
     plaintext: bytes
     wrapped: bytes
     key_arn: str
+
+
+class Body(Protocol):
+    """The octets of an object that may be too many to be held twice: how many, and the same pieces at each asking."""
+
+    def __len__(self) -> int:
+        """How many octets."""
+        ...
+
+    def pieces(self, octets: int) -> Iterator[Piece]:
+        """Pieces of so many octets, the last as many as are left. Each is good until the next one is asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """A body that is in memory already."""
+
+    whole: bytes
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def pieces(self, octets: int) -> Iterator[Piece]:
+        """Views of it, nothing is copied."""
+        view = memoryview(self.whole)
+        for start in range(0, len(view), octets):
+            yield view[start : start + octets]
+
+
+def whole(body: bytes | Body) -> bytes:
+    """All of it in one."""
+    if isinstance(body, bytes):
+        return body
+    return body.whole if isinstance(body, Octets) else b"".join(map(bytes, body.pieces(1 << 20)))

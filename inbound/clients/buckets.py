@@ -6,9 +6,14 @@
    write wins, whole. Only then `put` says so, and every reader sees the object.
 3. The files themselves are synced later, all at once (`SETTLE_SECONDS`), and the log that had them is dropped. A large object
    goes its own way, synced before `put` says so.
-4. At the start, logs that a dead process left are played back. If the machine went down since, an object may lie there
-   half written, and is made anew from the log; otherwise only what is not there at all gets its place.
-5. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+4. At the start, logs that a dead process left are played back: what did not get its place gets it. An object that did, and
+   that a consumer has deleted since, stays deleted: a mark in the log says so (a kill between place and mark, some
+   microseconds, forgets it). If the machine went down, no mark counts: what the log has is made anew unless it lies there
+   whole, so an object that was deleted less than `SETTLE_SECONDS` after it was stored is there once more.
+5. Consumers take no lock and delete what they please, at any time. What was there when it was put again, and is gone a moment
+   later, was stored and read: the second `put` is told that it was there. One without its metadata can be read by nobody,
+   and is put anew.
+6. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
 """
 
 import asyncio
@@ -21,13 +26,12 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from inbound.clients import StoredObject
+from inbound.clients import Body, Listed, StoredObject, whole
 from inbound.clients.disk import (
     directory,
     disk_errors,
@@ -39,19 +43,23 @@ from inbound.clients.disk import (
     top_of_hierarchies,
     write,
 )
-from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
+from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING, TOO_LARGE
 from inbound.clients.redo import Record, RedoLog, left_behind
+from inbound.clients.shelf import beside, listed, segment
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside
 
 log = logging.getLogger(__name__)
 
-METADATA = ".metadata.json"
 ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 SETTLE_SECONDS = 2.0  # after which files are synced and their log dropped
 LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
 LARGE = 512 * 1024  # octets of an object that is not worth writing twice
+LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
+PIECE = 1024 * 1024  # octets of a large object that are made at a time
+OFTEN = 1000  # tries to get an object into a directory that a consumer removes
 MOST_AT_ONCE = 64  # puts that are written together
+PAGE = 1000  # objects that are listed in one go
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 
@@ -63,13 +71,15 @@ class _Put:
     bucket: str
     key: str
     path: Path
-    body: bytes
+    body: bytes | Body
     metadata: bytes
+    replaces: bool = False  # whatever is there
+    was_there: bool = False  # when it was looked for, so it is not in the log
     outcome: bool | Failure = False
 
     def record(self) -> Record:
-        head = json_of([self.bucket, self.key, self.metadata.decode("utf-8")])
-        return Record(when=time.time_ns(), head=head, body=self.body)
+        head = [self.bucket, self.key, self.metadata.decode("utf-8"), *([True] if self.replaces else [])]
+        return Record(when=time.time_ns(), head=json_of(head), body=whole(self.body))
 
 
 class Buckets:
@@ -82,12 +92,14 @@ class Buckets:
         self._waiting: list[tuple[_Put, asyncio.Future[bool]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._committing = self._settling = False
-        self._names = (f"{uuid.uuid4()}-{number}" for number in itertools.count())
+        self._writer, self._numbers = uuid.uuid4(), itertools.count()  # counting is one step also between threads
 
-    async def put(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
-        """Store unless something is there already. Raises Failure."""
+    async def put(
+        self, bucket: str, key: str, body: bytes | Body, metadata: Mapping[str, str], *, replaces: bool = False
+    ) -> bool:
+        """Store unless something is there already, or in its stead. Raises Failure."""
         path = self._path(bucket, key)
-        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata))
+        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata), replaces=replaces)
         if len(body) > LARGE:
             return await aside(self._put_by_itself, put)
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -97,13 +109,29 @@ class Buckets:
             self._start(self._commit_what_waits())
         return await waiter
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole. Raises Failure."""
-        return await aside(self._get, bucket, key)
+    async def get(self, bucket: str, key: str, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole. Raises Failure, also where it has more octets than `limit`."""
+        return await aside(self._get, bucket, key, limit)
+
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of the buckets there are. Raises Failure."""
+        return await aside(self._list_buckets)
+
+    async def list_objects(self, bucket: str, prefix: str, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind `after`. Raises Failure."""
+        found = await aside(self._list, bucket, prefix)
+        while page := await aside(_page, found):
+            for one in page:
+                if one.key > after:
+                    yield one
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already. Raises Failure."""
+        await aside(self._delete, bucket, key)
 
     async def recover(self) -> None:
-        """Make the place, and play back what dead processes left in their logs. Raises Failure."""
-        await aside(self._ready)
+        """Play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._play_back)
 
     async def sweep(self) -> None:
         """Remove what writers left half-written that died long ago."""
@@ -155,9 +183,12 @@ class Buckets:
     def _commit(self, puts: Sequence[_Put]) -> None:
         """Make them durable, then give each its place. Every put has an outcome after this."""
         with self._writing:
-            new = [put for put in puts if not put.path.exists()]
+            for put in puts:
+                put.was_there = not put.replaces and put.path.exists()
+            new = [put for put in puts if not put.was_there]
             try:
                 if new:
+                    self._make_root()
                     self._redo.append([put.record() for put in new])
             except OSError as error:
                 for put in new:
@@ -165,6 +196,13 @@ class Buckets:
                 puts = [put for put in puts if put not in new]
             for bucket in dict.fromkeys(put.bucket for put in puts):
                 self._place(self._root / bucket, [put for put in puts if put.bucket == bucket])
+            with contextlib.suppress(OSError):  # then the log has to be read as if they had no places yet
+                self._redo.mark()
+
+    def _make_root(self) -> None:
+        if not self._root.is_dir():
+            directory(self._root)
+            top_of_hierarchies(self._root)
 
     def _place(self, bucket: Path, puts: Sequence[_Put]) -> None:
         try:
@@ -180,11 +218,11 @@ class Buckets:
 
     def _written(self, bucket: Path, put: _Put, *, durably: bool) -> Path | None:
         """The object and its metadata under names that nobody looks at. None: the put has failed."""
-        part = bucket / ".parts" / next(self._names)
+        part = bucket / ".parts" / f"{self._writer}-{next(self._numbers)}"
         try:
-            directory(put.path.parent)
-            write(part, put.body, durably=durably)
-            write(part.with_name(part.name + ".json"), put.metadata, durably=durably)
+            pieces = (put.body,) if isinstance(put.body, bytes) else put.body.pieces(PIECE)
+            write(part, pieces, durably=durably)
+            write(_beside_part(part), (put.metadata,), durably=durably)
         except OSError as error:
             _remove(part)
             put.outcome = failure_of(error)
@@ -193,6 +231,7 @@ class Buckets:
 
     def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
+            self._make_root()
             bucket = self._root / put.bucket
             directory(bucket / ".parts")
             part = self._written(bucket, put, durably=True)
@@ -218,53 +257,74 @@ class Buckets:
                 if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     part.unlink()
 
-    def _ready(self) -> None:
-        with disk_errors():
-            directory(self._root)
-            top_of_hierarchies(self._root)
-        self._play_back()
-
     def _play_back(self) -> None:
         place = self._root / ".log"
         if not place.is_dir():
             return
         with disk_errors(), self._writing, locked(place / ".lock"):
             left = left_behind(place)
-            first: dict[Any, int] = {}  # of each object, when it was first stored
+            stays: dict[tuple[str, str], tuple[bool, int]] = {}  # of each object, the write that it keeps
             for record in (record for one in left for record in one.records()):
-                first[_name(record)] = min(record.when, first.get(_name(record), record.when))
+                name, rank = _rank(record)
+                stays[name] = max(rank, stays.get(name, rank))
             for one in left:
                 for record in one.records():
-                    if first[_name(record)] == record.when:
+                    name, rank = _rank(record)
+                    if stays[name] == rank:
                         self._do_again(record, may_be_broken=not one.same_boot)
             if left:
                 sync_everything(self._root)
-                log.warning("%d objects of processes that died are in their places", len(first))
+                log.warning("%d objects of processes that died are in their places", len(stays))
             for one in left:
                 one.path.unlink()
 
     def _do_again(self, record: Record, *, may_be_broken: bool) -> None:
-        bucket, key, metadata = json.loads(record.head)
+        bucket, key, metadata, *replaces = json.loads(record.head)
         path = self._path(bucket, key)
         put = _Put(bucket=bucket, key=key, path=path, body=record.body, metadata=metadata.encode("utf-8"))
-        if may_be_broken and not _is_there(put):
-            path.unlink(missing_ok=True)
-        if not path.exists():
+        if (may_be_broken or replaces) and not _is_there(put):
+            put.replaces = True
+        if put.replaces or not path.exists():
             self._place(self._root / bucket, [put])
             if isinstance(put.outcome, Failure):
                 log.error("%s/%s of a process that died: %s", bucket, key, put.outcome)
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
         path = self._path(bucket, key)
         with disk_errors():
-            if not (self._root / bucket).is_dir():
-                raise PermanentFailure(BUCKET_MISSING, bucket)
+            self._must_exist(bucket)
             try:
+                if (size := path.stat().st_size) > limit:
+                    raise PermanentFailure(TOO_LARGE, f"{bucket}/{key} has {size} octets")
                 body = path.read_bytes()
-                metadata = json.loads(_beside(path).read_bytes())
+                metadata = json.loads(beside(path).read_bytes())
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
         return StoredObject(body=body, metadata=metadata)
+
+    def _list_buckets(self) -> tuple[str, ...]:
+        with disk_errors():
+            found = sorted(self._root.iterdir()) if self._root.is_dir() else []
+            return tuple(path.name for path in found if path.is_dir() and _BUCKET.fullmatch(path.name))
+
+    def _list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        self._must_exist(bucket)
+        return listed(self._root / bucket, prefix)
+
+    def _delete(self, bucket: str, key: str) -> None:
+        """The directories above it stay: another object may be on its way there."""
+        path = self._path(bucket, key)
+        self._must_exist(bucket)
+        with disk_errors(), locked(self._root / bucket / ".lock"):
+            for one in (path, beside(path)) if path.is_file() else ():
+                one.unlink(missing_ok=True)
+                sync(one.parent)
+
+    def _must_exist(self, bucket: str) -> None:
+        if not _BUCKET.fullmatch(bucket):
+            raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
+        if not (self._root / bucket).is_dir():
+            raise PermanentFailure(BUCKET_MISSING, bucket)
 
     def _path(self, bucket: str, key: str) -> Path:
         if not _BUCKET.fullmatch(bucket):
@@ -272,6 +332,11 @@ class Buckets:
         if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
             raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
         return self._root.joinpath(bucket, *map(segment, key.split("/")))
+
+
+def _page(found: Iterator[Listed]) -> list[Listed]:
+    with disk_errors():
+        return list(itertools.islice(found, PAGE))
 
 
 def _tell(waiter: asyncio.Future[bool], outcome: bool | Failure) -> None:
@@ -283,9 +348,10 @@ def _tell(waiter: asyncio.Future[bool], outcome: bool | Failure) -> None:
         waiter.set_result(outcome)
 
 
-def _name(record: Record) -> tuple[str, str]:
-    bucket, key, _ = json.loads(record.head)
-    return bucket, key
+def _rank(record: Record) -> tuple[tuple[str, str], tuple[bool, int]]:
+    """Whose record it is, and what makes it the one that counts: the last that replaces, else the first of all."""
+    bucket, key, _, *replaces = json.loads(record.head)
+    return (bucket, key), (bool(replaces), record.when if replaces else -record.when)
 
 
 def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
@@ -293,45 +359,64 @@ def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
     try:
         if put.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(put.path))
-        if put.path.exists():
-            for path in (_beside(put.path), put.path, put.path.parent):
-                sync(path)  # whoever wrote it may be about to, or have died before
-            _remove(part)
-            return False
-        part.with_name(part.name + ".json").replace(_beside(put.path))
-        if durably:
-            sync(put.path.parent)
-        part.replace(put.path)
-        if durably:
-            sync(put.path.parent)
+        if not put.replaces and (put.was_there or put.path.exists()):
+            if _is_kept(put.path):
+                _remove(part)
+                return False
+            for path in (part, _beside_part(part)):
+                sync(path)  # it is in no log
+            durably = True
+        for piece, path in ((_beside_part(part), beside(put.path)), (part, put.path)):
+            _rename(piece, path)
+            if durably:
+                _sync_names(path.parent, len(put.key.split("/")))
     except OSError as error:
         _remove(part)
         return failure_of(error)
     return True
 
 
+def _is_kept(path: Path) -> bool:
+    """The object that was there is on the disk, or a consumer has taken it. False: it lies there and cannot be read."""
+    try:
+        for one in (beside(path), path, path.parent):
+            sync(one)  # whoever wrote it may be about to, or have died before
+    except FileNotFoundError:
+        return not path.exists()
+    return True
+
+
+def _rename(part: Path, path: Path) -> None:
+    """Into its directory, made when it is not there; a consumer may remove it again as long as it is empty."""
+    for _ in range(OFTEN):
+        with contextlib.suppress(FileNotFoundError):
+            part.replace(path)
+            return
+        for above in reversed([one for one in path.parents if not one.exists()]):
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                above.mkdir(mode=0o700)
+    part.replace(path)
+
+
+def _sync_names(place: Path, depth: int) -> None:
+    """The names in a directory, and in those above it that may be new. What a consumer has removed needs no place."""
+    for one in (place, *place.parents)[:depth]:
+        with contextlib.suppress(FileNotFoundError):
+            sync(one)
+
+
+def _beside_part(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
 def _remove(part: Path) -> None:
-    for path in (part, part.with_name(part.name + ".json")):
+    for path in (part, _beside_part(part)):
         path.unlink(missing_ok=True)
 
 
 def _is_there(put: _Put) -> bool:
     """The object and its metadata lie in their places, octet for octet."""
     try:
-        return put.path.read_bytes() == put.body and _beside(put.path).read_bytes() == put.metadata
+        return put.path.read_bytes() == put.body and beside(put.path).read_bytes() == put.metadata
     except OSError:
         return False
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + METADATA)
-
-
-def segment(text: str) -> str:
-    """One segment of a key as a file name: readable, and never empty, `.`, `..`, hidden, or a metadata file's."""
-    name = quote(text.encode("utf-8", "replace"), safe=" !#$&'()+,;=@[]~")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if name.endswith(METADATA):
-        name = name.removesuffix(METADATA) + "%2Emetadata.json"
-    return name or "%"

@@ -8,9 +8,10 @@ import json
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from inbound.clients import Piece
 from inbound.clients.reasons import DISK, NAME_REFUSED
 from inbound.errors import PermanentFailure, TemporaryFailure
 
@@ -90,18 +91,22 @@ def sync_everything(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, octets: bytes, *, durably: bool = True) -> None:
-    """A new file, on the disk when this returns unless told otherwise; its name is not, until its directory is synced."""
+def write(path: Path, pieces: Iterable[Piece], *, durably: bool = True) -> None:
+    """A new file of these pieces, on the disk when this returns unless told otherwise.
+
+    Its name is not, until its directory is synced.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        write_whole(handle, octets)
+        for piece in pieces:
+            write_whole(handle, piece)
         if durably:
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_whole(handle: int, octets: bytes) -> None:
+def write_whole(handle: int, octets: Piece) -> None:
     """Write all of it where the file stands."""
     view = memoryview(octets)
     while view:
@@ -110,7 +115,7 @@ def write_whole(handle: int, octets: bytes) -> None:
 
 def replace(part: Path, path: Path, octets: bytes) -> None:
     """A file under its name in one step, on the disk when this returns; `part` is where it is written first."""
-    write(part, octets)
+    write(part, (octets,))
     part.rename(path)
     sync(path.parent)
 

@@ -1,4 +1,6 @@
-"""The resolver: questions over UDP and TCP, dnspython to read the answers, one cache for the whole process.
+"""The resolver: questions over UDP and TCP, one cache for the whole process.
+
+Plain answers are read by `dns_plain`, in a tenth of the time, all others by dnspython.
 
 1. Answers are kept for their TTL, negative ones for the SOA's (RFC 2308), failures for a second, in a cache of bounded
    size. Concurrent identical questions are asked once.
@@ -41,6 +43,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
 from inbound.clients import Answer, RecordType
+from inbound.clients.dns_plain import Plain, plain
 from inbound.errors import TemporaryFailure
 
 TIMEOUT = "dns timeout"
@@ -66,6 +69,7 @@ _TYPES = {word: dns.rdatatype.from_text(word) for word in ("A", "AAAA", "CNAME",
 Trust = Literal["auto", "yes", "no"]  # whose AD bit is believed: that of a resolver on this machine, any, none
 
 _Question = tuple[str, RecordType]
+Response = Plain | dns.message.QueryMessage
 
 
 @dataclass(slots=True)
@@ -218,6 +222,11 @@ class Resolver:
         ttl, authenticated = LONGEST_KEPT, True
         for _ in range(LONGEST_ALIAS):
             server, response = await self._exchange(name, rdtype)
+            authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
+            if isinstance(response, Plain):
+                told = NEGATIVE_UNTOLD if response.ttl is None else response.ttl
+                ttl = min(ttl, told, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
+                return Answer(exists=response.exists, records=response.records, ttl=ttl, authenticated=authenticated)
             try:
                 chain = response.resolve_chaining()
             except dns.message.ChainTooLong:  # a loop of CNAMEs: nothing there, and its owner's doing
@@ -225,13 +234,10 @@ class Resolver:
             except dns.exception.DNSException as error:
                 raise TemporaryFailure(BROKEN, f"{name} {rdtype}: {error}") from None
             ttl = min(ttl, chain.minimum_ttl)
-            authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
             target = chain.canonical_name.to_text(omit_final_dot=True).lower()
             if chain.answer is None and response.rcode() == dns.rcode.NOERROR and not _denies(response):
                 if target != name:
-                    name = (
-                        target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us then
-                    )
+                    name = target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us
                     continue
                 if response.authority:  # a referral (RFC 2308 2.2): it knows who would know, which is no answer
                     raise TemporaryFailure(LAME, f"{name} {rdtype}")
@@ -245,7 +251,7 @@ class Resolver:
     def _trusts(self, server: Server) -> bool:
         return self._dnssec == "yes" or (self._dnssec == "auto" and server.local)
 
-    async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, dns.message.QueryMessage]:
+    async def _exchange(self, name: str, rdtype: RecordType) -> tuple[Server, Response]:
         """Ask one server after the other until one answers NOERROR or NXDOMAIN. Raises TemporaryFailure, TimeoutError."""
         failure: TemporaryFailure | None = None
         attempts = max(self._tries, len(self._servers))
@@ -266,7 +272,7 @@ class Resolver:
                 continue
             if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                 return server, response
-            failure = TemporaryFailure(_RCODES.get(response.rcode(), BROKEN), f"{name} {rdtype}")
+            failure = TemporaryFailure(_RCODES.get(dns.rcode.Rcode(response.rcode()), BROKEN), f"{name} {rdtype}")
         if failure is None:
             raise TimeoutError
         raise failure
@@ -298,14 +304,14 @@ def _askable(name: str) -> bool:
     return name.isascii() and len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
 
 
-async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> dns.message.QueryMessage:
-    response = await _over_udp(server, _query(name, rdtype, edns=edns))
+async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> Response:
+    response = await _over_udp(server, _query(name, rdtype, edns=edns), rdtype)
     if edns and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS):  # RFC 6891 6.1.3, 7
-        response = await _over_udp(server, _query(name, rdtype, edns=False))
+        response = await _over_udp(server, _query(name, rdtype, edns=False), rdtype)
     if response.flags & dns.flags.TC:
-        response = await _over_tcp(server, _query(name, rdtype, edns=edns))
+        response = await _over_tcp(server, _query(name, rdtype, edns=edns), rdtype)
         if response.flags & dns.flags.TC:
-            raise dns.exception.FormError("truncated over TCP")
+            raise dns.message.Truncated
     return response
 
 
@@ -317,7 +323,7 @@ def _query(name: str, rdtype: RecordType, *, edns: bool) -> bytes:
     return header + question + (b"\0\0\x29" + PAYLOAD.to_bytes(2, "big") + bytes(6) if edns else b"")
 
 
-async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
+async def _over_udp(server: Server, query: bytes, rdtype: RecordType) -> Response:
     """From a port of its own for each question, so that guessing an answer takes more than the 16 bits of its id."""
     loop = asyncio.get_running_loop()
     with socket.socket(server.family, socket.SOCK_DGRAM) as udp:
@@ -326,16 +332,16 @@ async def _over_udp(server: Server, query: bytes) -> dns.message.QueryMessage:
         udp.send(query)
         while True:
             wire = await loop.sock_recv(udp, 65_535)
-            if response := _response(query, wire):
+            if response := _response(query, wire, rdtype):
                 return response
 
 
-async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
+async def _over_tcp(server: Server, query: bytes, rdtype: RecordType) -> Response:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         writer.write(len(query).to_bytes(2, "big") + query)
         size = int.from_bytes(await reader.readexactly(2), "big")
-        response = _response(query, await reader.readexactly(size))
+        response = _response(query, await reader.readexactly(size), rdtype)
     except asyncio.IncompleteReadError:
         raise ConnectionResetError("closed in the middle of an answer") from None
     finally:
@@ -345,7 +351,7 @@ async def _over_tcp(server: Server, query: bytes) -> dns.message.QueryMessage:
     return response
 
 
-def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
+def _response(query: bytes, wire: bytes, rdtype: RecordType) -> Response | None:
     """The answer, or None when it is not one to this question. Raises DNSException when it cannot be read."""
     if len(wire) < 12 or wire[:2] != query[:2] or not wire[2] & 0x80:  # noqa: PLR2004 - RFC 1035 4.1.1
         return None
@@ -354,6 +360,8 @@ def _response(query: bytes, wire: bytes) -> dns.message.QueryMessage | None:
     cut = bool(wire[2] & 0x02)  # TC: it may end anywhere, and is asked for again in any case
     if wire[12 : 12 + len(question)].lower() != question.lower() and not (unread or cut):
         return None
+    if read := plain(question, wire, rdtype):
+        return read
     response = dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=cut)
     return response if isinstance(response, dns.message.QueryMessage) else None
 

@@ -4,6 +4,8 @@
    checksum, or not at all: reading ends at the first that does not.
 2. A log without an owner is that of a process that died. `boot` says whether the machine has gone down since.
 3. A failed write leaves nothing behind: the log is cut back to where it was, or given up for a new one.
+4. A mark says that everything before it was done. It is not synced: it tells the next process of the same boot what not to
+   do again, and nothing to one after the machine has gone down, since what was done need not have reached the disk then.
 """
 
 import contextlib
@@ -41,6 +43,9 @@ class Record:
         return _MARK + check.to_bytes(4, "big") + start, self.head, self.body
 
 
+_DONE = Record(when=0, head=b"", body=b"")  # the mark
+
+
 class RedoLog:
     """The log that this process writes. Not for several threads at once."""
 
@@ -59,10 +64,18 @@ class RedoLog:
         """They are on the disk when this returns. Raises OSError: then none of them is."""
         if self._handle < 0:
             self._open()
-        octets = b"".join(piece for record in records for piece in record.encoded())
+        self._write(b"".join(piece for record in records for piece in record.encoded()), durably=True)
+
+    def mark(self) -> None:
+        """Everything that was appended so far is done. Raises OSError: then it may be done again."""
+        if self._handle >= 0:
+            self._write(b"".join(_DONE.encoded()), durably=False)
+
+    def _write(self, octets: bytes, *, durably: bool) -> None:
         try:
             write_whole(self._handle, octets)
-            os.fdatasync(self._handle)
+            if durably:
+                os.fdatasync(self._handle)
         except OSError:
             self._cut_back()
             raise
@@ -117,11 +130,22 @@ class Left:
     same_boot: bool
 
     def records(self) -> Iterator[Record]:
-        """What stands in it, in order."""
+        """What stands in it and has to be done again, in order."""
         with self.path.open("rb") as file:
             file.readline(200)
+            if self.same_boot:
+                file.seek(self._behind_the_mark(file))
             while record := _read(file):
-                yield record
+                if record != _DONE:
+                    yield record
+
+    def _behind_the_mark(self, file: BinaryIO) -> int:
+        """Where the last mark ends, or the first line."""
+        behind = file.tell()
+        while record := _read(file):
+            if record == _DONE:
+                behind = file.tell()
+        return behind
 
 
 def left_behind(place: Path) -> list[Left]:

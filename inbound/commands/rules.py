@@ -33,7 +33,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     loaded = settings_of(options, rules=options.dir)
-    results = ruletest.run(rules_of(loaded), loaded.domains)
+    results = ruletest.run(rules_of(loaded), loaded.domains, split=loaded.split_recipients)
     for result in results:
         print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}")
         if result.problem:

@@ -9,6 +9,7 @@
 """
 
 import io
+import re
 
 from inbound.reply import Reply
 from inbound.settings import Limits
@@ -17,6 +18,8 @@ END = b"\r\n.\r\n"
 BARE = Reply(
     550, "5.6.11", "bare CR, bare LF and NUL are not taken in a message (RFC 5321 2.3.8)", "bare line end or NUL"
 )
+
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
 
 def too_large(limits: Limits) -> Reply:
@@ -63,12 +66,14 @@ class Content:
         if bare and self._normalise:
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
             bare = False
-        if bare or b"\0" in piece:
-            self._spoil(BARE)
-        elif self._longest_line(piece) > self._limits.line_bytes:
-            self._spoil(line_too_long(self._limits))
-        elif self.octets + len(piece) > self._limits.message_bytes:
-            self._spoil(too_large(self._limits))
+        begun = self._line
+        if (
+            bare
+            or b"\0" in piece
+            or self._longest_line(piece) > self._limits.line_bytes
+            or self.octets + len(piece) > self._limits.message_bytes
+        ):
+            self._spoil(self._first_flaw(piece, begun))
         else:
             self._kept.write(piece)
 
@@ -89,6 +94,25 @@ class Content:
     def _spoil(self, flaw: Reply) -> None:
         self.flaw = flaw
         self._kept = io.BytesIO()
+
+    def _first_flaw(self, piece: bytes, begun: int) -> Reply:
+        """The flaw that comes first, so that the answer does not depend on how the network cut the message."""
+        bare = _BARE.search(piece)
+        places = (
+            (bare.start() if bare else len(piece), 0, BARE),
+            (self._overlong(piece, begun), 1, line_too_long(self._limits)),
+            (self._limits.message_bytes - self.octets, 2, too_large(self._limits)),
+        )
+        return min(places)[2]
+
+    def _overlong(self, piece: bytes, begun: int) -> int:
+        """Where the first line that is too long becomes so; `begun` octets of the first line came before."""
+        place, room = 0, self._limits.line_bytes - begun
+        for line in piece.split(b"\r\n"):
+            if len(line) > room:
+                return place + room
+            place, room = place + len(line) + 2, self._limits.line_bytes
+        return len(piece)
 
     def _longest_line(self, piece: bytes) -> int:
         first = piece.find(b"\r\n")

@@ -19,7 +19,8 @@ from aiosmtpd.smtp import SMTP
 
 from inbound.mail import IPAddress, Tls
 from inbound.receive import Rebuff
-from inbound.receive.census import Place, place, unmapped
+from inbound.receive.board import Place
+from inbound.receive.census import place, unmapped
 from inbound.receive.house import House
 from inbound.receive.inflow import CrowdedError, GoneError, Inflow, ProxyReader, SilentError, StoppingError
 from inbound.receive.replies import BROKEN, BYE, CROWDED, NOT_TRUSTED, SILENT, STOPPING
@@ -65,6 +66,7 @@ class Wire(SMTP):
         self._unsent: list[bytes] = []
         self._lost = False
         self._ended = False
+        self._parted = False  # the last word is said
         self._clogged = False  # more than the transport wants to hold is unsent
         self._client_ip: IPAddress | None = None
         self._client_port = 0
@@ -159,7 +161,7 @@ class Wire(SMTP):
     def abort(self) -> None:
         """Leave at once: nothing was promised of what is still in hand."""
         if self._handler_coroutine:
-            if not self._writer.is_closing():
+            if not self._parted and not self._writer.is_closing():
                 self._writer.write(f"{STOPPING}\r\n".encode("ascii"))
             self._handler_coroutine.cancel()
 
@@ -255,6 +257,7 @@ class Wire(SMTP):
         await self.push(str(reply))
         if not self._writer.can_write_eof():
             return
+        self._parted = True
         try:
             self._writer.write_eof()
         except OSError:  # it was quicker
@@ -291,11 +294,13 @@ class Wire(SMTP):
                 header = await get_proxy(ProxyReader(self._inflow, self._limits.handshake_seconds))
         except TimeoutError:
             raise GoneError from None
-        if not header.valid:
+        # LOCAL is the proxy's own health check, whatever address it has or lacks (`whole_raw`: the header has been read to its
+        # end); UNKNOWN hides the client: in both cases the proxy is who speaks.
+        local = header.command == V2_CMD.LOCAL and bool(header.whole_raw)
+        if not header.valid and not local:
             log.warning("%s sent no PROXY header: %s", self.peer, header.error)
             raise GoneError
-        # LOCAL is the proxy's own health check; UNKNOWN hides the client: in both cases the proxy is who speaks.
-        if header.command == V2_CMD.LOCAL or header.src_addr is None or isinstance(header.src_addr, str | bytes):
+        if local or header.src_addr is None or isinstance(header.src_addr, str | bytes):
             return
         self._client_ip = unmapped(header.src_addr)
         self._client_port = header.src_port or 0

@@ -8,7 +8,6 @@
 4. The status speaks of the signatures aligned with From only, because those of others say nothing about its author.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
-from inbound.offload import offload
+from inbound.offload import offload, side_by_side
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
 from inbound.stages.canonical import Hashes
@@ -75,12 +74,12 @@ class Dkim:
         if not fields:
             return DkimVerdict(status=Status.GRAY, result="none", reason="no signature")
         read = [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
-        examined = await asyncio.gather(*(self._with_keys(one) for one in read))
+        examined = await side_by_side(self._with_keys(one) for one in read)
         big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
         author = author_of(mail).domain
-        placed = await asyncio.gather(
-            *(self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports))
+        placed = await side_by_side(
+            self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
         )
         troubles = [trouble for _, trouble in placed if trouble]
         return _verdict(tuple(signature for signature, _ in placed), troubles[0] if troubles else "")

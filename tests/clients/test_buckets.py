@@ -1,10 +1,13 @@
 """What `put` has said is stored survives the process and the machine; many puts share one wait for the disk."""
 
 import asyncio
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +18,19 @@ from inbound.clients.redo import Record, RedoLog, left_behind
 METADATA = {"x-amz-key-v2": "k"}
 
 
-def crash(directory: Path, other: Path, *, boot: str = "") -> None:
-    """What a process that was killed right now would leave, in another directory; `boot` is the machine's last one."""
+DONE = b"".join(Record(when=0, head=b"", body=b"").encoded())  # a log's mark
+
+
+def crash(directory: Path, other: Path, *, boot: str = "", placed: bool = False) -> None:
+    """What a process that was killed right now would leave, in another directory; `boot` is the machine's last one.
+
+    Unless `placed`, it is killed before the log says that the objects have their places.
+    """
     shutil.copytree(directory, other)
+    for path in (other / ".log").glob("*.log") if not placed else ():
+        octets = path.read_bytes()
+        assert DONE in octets
+        path.write_bytes(octets.replace(DONE, b""))
     if boot:
         for path in (other / ".log").glob("*.log"):
             first, _, rest = path.read_bytes().partition(b"\n")
@@ -97,6 +110,109 @@ def test_while_the_machine_stays_up_nothing_that_is_there_is_touched(tmp_path: P
         await buckets.close()
 
     asyncio.run(story())
+
+
+def test_what_a_consumer_has_deleted_is_not_stored_once_more_by_the_next_process(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 2)
+        for path in (tmp_path / "one" / "mail" / "in").glob("0*"):
+            path.unlink()
+        crash(tmp_path / "one", tmp_path / "two", placed=True)
+        again = Buckets(tmp_path / "two")
+        await again.recover()
+        assert sorted(path.name for path in (tmp_path / "two" / "mail" / "in").iterdir()) == ["1", "1.metadata.json"]
+        assert list((tmp_path / "two" / ".log").glob("*.log")) == []
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+def test_of_an_object_that_was_replaced_the_last_is_kept_also_when_the_machine_goes_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        buckets = Buckets(tmp_path / "one")
+        await stored(buckets, 1)
+        assert await buckets.put("mail", "in/0", b"second", METADATA, replaces=True) is True
+        assert await buckets.put("mail", "in/0", b"third", METADATA, replaces=True) is True
+        assert await buckets.put("mail", "in/0", b"late", METADATA) is False
+        assert (await buckets.get("mail", "in/0")).body == b"third"
+        for number, boot in enumerate(("", "00000000-0000-0000-0000-000000000000")):
+            other = tmp_path / f"crashed{number}"
+            crash(tmp_path / "one", other, boot=boot)
+            (other / "mail" / "in" / "0").write_bytes(b"second" if not boot else b"")
+            again = Buckets(other)
+            await again.recover()
+            assert (await again.get("mail", "in/0")).body == b"third"
+        await buckets.close()
+
+    asyncio.run(story())
+
+
+CONSUMER = """
+import contextlib, os, pathlib, sys
+place, suffixes = pathlib.Path(sys.argv[1]), sys.argv[2:]
+print("ready", flush=True)
+while os.getppid() == int(os.environ["PARENT"]):
+    deleted = 0
+    for suffix in suffixes:
+        with contextlib.suppress(FileNotFoundError):
+            (place / f"k{suffix}").unlink()
+            deleted += 1
+    if deleted:
+        with contextlib.suppress(OSError):
+            place.rmdir()
+"""
+
+
+@pytest.mark.parametrize("order", [("", ".metadata.json"), (".metadata.json", "")], ids=["object", "metadata"])
+@pytest.mark.parametrize("size", [3, LARGE + 1], ids=["small", "large"])
+def test_a_consumer_that_deletes_all_the_time_makes_no_put_fail(
+    tmp_path: Path, order: tuple[str, str], size: int
+) -> None:
+    """What is deleted first, the object or its metadata; and the directory behind them."""
+    environment = {"PARENT": str(os.getpid())}
+    command = [sys.executable, "-c", CONSUMER, str(tmp_path / "mail" / "in"), *order]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as consumer:
+        try:
+            assert consumer.stdout is not None
+            consumer.stdout.readline()
+
+            async def story() -> list[bool]:
+                buckets = Buckets(tmp_path)
+                outcomes = []
+                for _ in range(40):
+                    puts = [buckets.put("mail", "in/k", b"x" * size, METADATA) for _ in range(4)]
+                    outcomes += await asyncio.gather(*puts)
+                await buckets.close()
+                return outcomes
+
+            assert True in asyncio.run(story())
+        finally:
+            consumer.kill()
+
+
+@pytest.mark.parametrize("gone", ["k", "k.metadata.json"])
+def test_what_is_taken_between_the_look_and_the_place_was_stored_and_what_nobody_can_read_is_put_anew(
+    tmp_path: Path, gone: str
+) -> None:
+    async def story() -> bool:
+        buckets = Buckets(tmp_path)
+        await buckets.put("mail", "k", b"x", METADATA)
+        written = buckets._written
+
+        def taken_meanwhile(*args: Any, **more: Any) -> Path | None:
+            (tmp_path / "mail" / gone).unlink()
+            return written(*args, **more)
+
+        buckets._written = taken_meanwhile  # type: ignore[method-assign]
+        new = await buckets.put("mail", "k", b"x", METADATA)
+        await buckets.close()
+        return new
+
+    assert asyncio.run(story()) is (gone != "k")
+    assert sorted(path.name for path in (tmp_path / "mail").glob("k*")) == (
+        ["k.metadata.json"] if gone == "k" else ["k", "k.metadata.json"]
+    )
 
 
 def test_a_log_that_ends_in_the_middle_of_a_record_gives_what_stands_before(tmp_path: Path) -> None:
@@ -189,7 +305,12 @@ def test_garbage_in_the_place_of_a_log_is_no_record(tmp_path: Path) -> None:
 
 
 def test_the_place_of_buckets_is_marked_for_ext4_as_the_top_of_hierarchies(tmp_path: Path) -> None:
-    asyncio.run(Buckets(tmp_path / "s3").recover())
+    async def run() -> None:
+        buckets = Buckets(tmp_path / "s3")
+        await stored(buckets, 1)
+        await buckets.close()
+
+    asyncio.run(run())
 
     listed = subprocess.run(["lsattr", "-d", tmp_path / "s3"], capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -202,9 +323,8 @@ def test_where_a_file_system_has_no_such_mark_buckets_work_all_the_same() -> Non
 
         async def run() -> bool:
             buckets = Buckets(Path(memory) / "s3")
-            await buckets.recover()
-            stored = await buckets.put("mail-in", "a", b"octets", {})
+            first = await buckets.put("mail-in", "a", b"octets", {})
             await buckets.close()
-            return stored
+            return first
 
         assert asyncio.run(run())

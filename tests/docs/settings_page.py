@@ -18,10 +18,12 @@ SECTIONS = {
     "Certificate": "An entry of `tls.more`",
     "BlockList": "`block_list`",
     "DnsblZone": "An entry of `block_list.dnsbl`",
+    "Dsn": "`dsn`",
     "Greylist": "`greylist`",
     "Spam": "`spam`",
     "Trusted": "`trusted`",
     "Reports": "`reports`",
+    "Relay": "`relay`",
     "Limits": "`limits`",
     "Deadlines": "`deadlines`",
 }

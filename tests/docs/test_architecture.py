@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "inbound"
 # Where each library may be imported: modules, or packages with everything in them.
 HOMES = {
     "aiosmtpd": {"receive"},
+    "aiosmtplib": {"clients.smtp"},
     "boto3": {"clients.aws"},
     "botocore": {"clients.aws", "clients.aws_errors"},
     "checkdmarc": {"doctor", "stages.dmarc"},
@@ -20,6 +21,7 @@ HOMES = {
     "dns": {"clients.dns", "testing"},
     "greenlet": {"offload"},
     "idna": {"addresses", "stages.spam"},
+    "orjson": {"journal"},
     "pydantic": {"actions", "cases", "schema", "settings"},
     "re2": {"grammar", "stages.spam"},
     "spf": {"stages.spf"},

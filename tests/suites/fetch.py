@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.archives import unpack
+
 CACHE = Path(__file__).parents[2] / ".cache" / "suites"
 
 
@@ -24,7 +26,7 @@ def sdist(package: str, version: str) -> Path:
         if done.returncode or not archives:
             pytest.skip(f"{package} {version} could not be fetched: {done.stderr.decode(errors='replace')[-300:]}")
         with tarfile.open(archives[0]) as archive:
-            archive.extractall(CACHE, filter="data")
+            unpack(archive, CACHE)
     return folder
 
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from inbound.addresses import shown
 from inbound.stages.spam.look import Look, Url, alike, url_of
+from inbound.stages.spam.page import plainly
 from inbound.stages.spam.table import Table
 
 LINKS = Table()
@@ -16,6 +17,9 @@ _SHORTENERS = frozenset(
     lnkd.in s.id qr.ae adf.ly shorte.st clck.ru u.to""".split()  # noqa: SIM905
 )
 _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,6}[a-z]{2,12})(?:[/?#:]\S{0,500})?", re.IGNORECASE)
+_INNER_URL = re.compile(r"https?(?:%3a|:)(?:%2f|/){2}([^/%\s]{1,100})", re.IGNORECASE)
+_SAYS_CLICK = re.compile(r"\bclick\b|^here$", re.IGNORECASE)
+_MAILTO_REMOVE = re.compile(r"mailto:[^?]{0,200}(?:remove|\?subject=\s{0,5}(?:remove|unsubscribe|off))", re.IGNORECASE)
 _NUMBER_HOST = re.compile(r"(?:0x[0-9a-f]{1,8}|[0-9]{4,10})")
 
 
@@ -47,7 +51,8 @@ def url_port(look: Look) -> str:
 def link_shows_other_host(look: Look) -> str:
     """The text of a link is a host, and it leads to another."""
     for link in look.page.links:
-        says, led = _SHOWN_HOST.fullmatch(link.shown[:600].strip()), url_of(link.target)
+        says = _SHOWN_HOST.fullmatch(plainly(link.shown)[:600]) if "." in link.shown else None
+        led = url_of(link.target) if says else None
         if says and led and led.host and not alike(says[1].lower(), led.host):
             return f"{says[1]} leads to {led.host}"
     return ""
@@ -74,11 +79,11 @@ def url_encoded_host(look: Look) -> str:
 @test("URL_REDIRECT", 0.4)
 def url_redirect(look: Look) -> str:
     """A link leads through another site: a URL stands inside of the URL."""
-    inner = re.compile(r"https?(?:%3a|:)(?:%2f|/){2}([^/%\s]{1,100})", re.IGNORECASE)
-    for url in look.urls:
-        found = inner.search(url.text, 8)
-        if found and not alike(found[1].lower(), url.host):
-            return url.text[:80]
+    for target in look.targets:
+        found = _INNER_URL.search(target, 8, 200) if target.lower().find("http", 8) > 0 else None
+        url = url_of(target) if found else None
+        if found and url and not alike(found[1].lower(), url.host):
+            return target[:80]
     return ""
 
 
@@ -91,19 +96,17 @@ def url_digits_in_host(look: Look) -> str:
 @test("LINK_SAYS_CLICK", 0.6)
 def link_says_click(look: Look) -> str:
     """The text of a link says to click."""
-    said = (link.shown for link in look.page.links)
-    return next((text[:60] for text in said if re.search(r"\bclick\b|^here$", text[:200], re.IGNORECASE)), "")
+    if look.tokens.words.isdisjoint(("click", "here")):
+        return ""
+    said = (plainly(link.shown) for link in look.page.links)
+    return next((text[:60] for text in said if _SAYS_CLICK.search(text, 0, 200)), "")
 
 
 @test("MAILTO_REMOVE", 1.2)
 def mailto_remove(look: Look) -> str:
     """One gets off the list by writing to an address, as unsolicited mail has it."""
     for link in look.page.links:
-        if re.match(
-            r"mailto:[^?]{0,200}(?:remove|\?subject=\s{0,5}(?:remove|unsubscribe|off))",
-            link.target[:400],
-            re.IGNORECASE,
-        ):
+        if link.target[:1] in ("m", "M") and _MAILTO_REMOVE.match(link.target, 0, 400):
             return link.target[:80]
     return ""
 

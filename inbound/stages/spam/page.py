@@ -1,6 +1,9 @@
 """HTML as a reader sees it, in one linear pass: the text shown and the text hidden, links, images, forms, scripts.
 
-Lenient as browsers are, and no more of a browser than the tests need: no nesting beyond what hides text, no style sheets.
+1. One `split` takes the source apart into texts and tags. Everything else works on lists of them, so that what is ordinary
+   costs nothing in Python: only links, and what hides something, are walked to.
+2. The tags of a page repeat each other but for the URLs in them. So a tag is read with its URL cut out, and remembered.
+3. Lenient as browsers are, and no more of a browser than the tests need: no nesting beyond what hides text, no style sheets.
 """
 
 import html
@@ -8,28 +11,46 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
+from types import MappingProxyType
+from typing import NamedTuple
 
+# Each `<` that begins markup, and what follows up to the next `>` or the end. Any octet is looked at once.
+_MARKUP = re.compile(r"<([a-zA-Z/!?][^>]*)>?")
+_NAME = re.compile(r"!--|/?[a-zA-Z][a-zA-Z0-9:]{0,30}")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
-_TAG_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:]{0,30}")
 _ATTRIBUTE = re.compile(
     r"""([a-zA-Z][\w:-]{0,40})[ \t\r\n]{0,20}=[ \t\r\n]{0,20}(?:"([^"]{0,4000})|'([^']{0,4000})|([^\s"'>]{1,4000}))"""
 )
-_BLOCK_NAMES = "p div br tr td th table li ul ol h1 h2 h3 h4 h5 h6 hr title center blockquote pre dl dt dd body"
-_BLOCKS = frozenset(_BLOCK_NAMES.split())
+_BLOCKS = "p div br tr table li ul ol h1 h2 h3 h4 h5 h6 hr title center blockquote pre dl dt dd body".split()  # noqa: SIM905
+_CELLS = ("td", "th")
+_BETWEEN = {
+    **dict.fromkeys([*_BLOCKS, *(f"/{name}" for name in (*_BLOCKS, *_CELLS))], "\n"),
+    **dict.fromkeys(_CELLS, " "),
+}  # what stands between the texts on both sides of a tag
 _VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "area", "base", "col", "embed", "source", "wbr"})
+_SWALLOW = frozenset({"!--", "script", "style"})
+_LINKS = frozenset({"a", "area"})
+_COUNTS = frozenset({"img", "form", "script", "font"})
+_URL_OF = {"a": "href", "area": "href", "img": "src", "form": "action"}
 _HIDDEN = re.compile(
     r"display\s{0,5}:\s{0,5}none|visibility\s{0,5}:\s{0,5}hidden|font-size\s{0,5}:\s{0,5}[01](?:px|pt|em|%)?\s{0,5}(?:;|$)"
     r"|opacity\s{0,5}:\s{0,5}0(?:\.0{1,5})?\s{0,5}(?:;|$)|max-height\s{0,5}:\s{0,5}0",
     re.IGNORECASE,
 )
 _COLOUR = re.compile(r"(?:^|[;\s])color\s{0,5}:\s{0,5}([#\w]{1,20})", re.IGNORECASE)
+_LONGEST_TAG = 8192  # characters of a tag that are read
+_OFTEN = 200  # characters of a tag that is worth remembering
 _MOST_LINKS = 500
+_LONGEST_URL = 2000  # characters
+_MOST_SHOWN = 50  # texts between the two tags of a link that are read
+_LONGEST_SHOWN = 1000  # characters of them
 _DEEPEST_HIDDEN = 100
 _BIG_FONT = 4  # of the seven sizes of <font>; 3 is ordinary
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A link: where it leads, and what is shown for it."""
 
     target: str
@@ -46,155 +67,229 @@ class Page:
     images: list[str] = field(default_factory=list)
     forms: int = 0
     scripts: int = 0
-    tags: int = 0
     big_fonts: int = 0
     colours: set[str] = field(default_factory=set)
     comments_in_words: int = 0
 
 
-def read(source: str) -> Page:
-    """Read a page."""
-    return _Reader(source).page
+class _Tag(NamedTuple):
+    """A tag: its name in lower case, `/` before it when it closes; its attributes; what stands between the texts around it.
+
+    It `opens` an element that another tag ends, `hides` what is inside of it, sets a `colour` ("" if none) or a `big` font;
+    it begins or ends a link, or `counts` for something else.
+    """
+
+    name: str = ""
+    values: Mapping[str, str] = MappingProxyType({})
+    between: str = ""
+    opens: bool = False
+    hides: bool = False
+    colour: str = ""
+    big: bool = False
+    links: bool = False
+    counts: bool = False
+
+
+_NONE = _Tag()
+_between, _colour, _links, _counts = map(attrgetter, ("between", "colour", "links", "counts"))
+
+
+def read(*sources: str) -> Page:
+    """Read a page, or pieces of it: what is open at the end of one does not matter for the next."""
+    page = Page()
+    page.text = "\n".join(_Reader(source, page).text for source in sources)
+    del page.links[_MOST_LINKS:]
+    return page
 
 
 class _Reader:
-    """One pass over the source."""
+    """A piece of a page taken apart: tag `n` stands between text `n` and text `n + 1`, written as mark `n`."""
 
-    def __init__(self, source: str) -> None:
-        self.page = Page()
-        self._source = source
-        self._shown: list[str] = []
-        self._hiding: list[str] = []  # the names of open elements inside of something hidden, that itself first
-        self._link: tuple[str, int] | None = None
-        self._next: dict[str, int] = {}  # where each mark of the syntax comes next
-        at = 0
-        while at < len(source):
-            opens = source.find("<", at)
-            if opens < 0:
+    def __init__(self, source: str, page: Page) -> None:
+        self._page = page
+        pieces = _MARKUP.split(source)
+        self._texts, self._marks = pieces[0::2], pieces[1::2]
+        known: dict[str, _Tag] = {}
+        self._urls: dict[str, str] = {}
+        for mark in set(self._marks):
+            known[mark], self._urls[mark] = _tag(mark)
+        self._tags = list(map(known.__getitem__, self._marks))
+        if any(tag.name in _SWALLOW for tag in known.values()):
+            self._swallow()
+        shown = self._shown = [""] * (2 * len(self._tags) + 1)
+        shown[1::2] = map(_between, self._tags)
+        if any(tag.hides for tag in known.values()):
+            self._hide()
+        shown[0::2] = self._texts
+        self.text = entities("".join(shown))
+        self._link()
+        self._count()
+
+    def _swallow(self) -> None:
+        """Take out comments, and what is inside of scripts and style sheets."""
+        behind, unended = 0, False
+        for at, tag in enumerate(self._tags):
+            if at < behind or tag.name not in _SWALLOW:
+                continue
+            if tag.name != "!--":
+                behind = self._script_end(at + 1, f"/{tag.name}")
+                self._blank(at + 1, behind)
+                continue
+            end = 0 if unended else self._comment_end(at)
+            unended = not end  # and so none behind it is
+            behind = end or at + 1
+            self._blank(at + 1, behind)
+            before, after = self._texts[at], self._texts[behind]
+            self._page.comments_in_words += bool(end) and before[-1:].isalpha() and after[:1].isalpha()
+
+    def _blank(self, begin: int, behind: int) -> None:
+        """Take out these tags and the texts before them."""
+        self._tags[begin:behind] = [_NONE] * (min(behind, len(self._tags)) - begin)
+        self._texts[begin:behind] = [""] * (behind - begin)
+
+    def _comment_end(self, begin: int) -> int:
+        """The first tag behind the comment that this tag opens, 0 when it does not end. What of a text is in it is cut."""
+        for at in range(begin, len(self._marks)):
+            if self._marks[at].endswith("--", 3 if at == begin else 0):
+                return at + 1
+            _, ends, after = self._texts[at + 1].partition("-->")
+            if ends:
+                self._texts[at + 1] = after
+                return at + 1
+        return 0
+
+    def _script_end(self, begin: int, closing: str) -> int:
+        """The tag behind the one that closes a script or a style sheet. A `<` in there may have begun that one too early."""
+        for at in range(begin, len(self._marks)):
+            mark = self._marks[at].lower()
+            if mark.startswith(closing) or f"<{closing}" in mark:
+                return at + 1
+        return len(self._texts)
+
+    def _hide(self) -> None:
+        """Take out what is not shown."""
+        behind = 0
+        for at, tag in enumerate(self._tags):
+            if tag.hides and tag.opens and at >= behind:
+                behind = self._hide_inside(at)
+
+    def _hide_inside(self, begin: int) -> int:
+        """Take out the texts inside of the element that this tag opens; the first tag behind it."""
+        inside = [self._tags[begin].name]  # elements that are open
+        for at in range(begin + 1, len(self._texts)):
+            self._page.hidden += len(self._texts[at].strip())
+            self._texts[at] = ""
+            if at == len(self._tags):
                 break
-            self._say(source[at:opens])
-            at = self._markup(opens)
-        self._say(source[at:])
-        self._end_link()
-        self.page.text = "".join(self._shown)
+            self._shown[2 * at + 1] = ""
+            tag = self._tags[at]
+            if tag.opens:
+                if len(inside) < _DEEPEST_HIDDEN:
+                    inside.append(tag.name)
+            elif tag.name.startswith("/") and tag.name[1:] in inside:
+                while inside.pop() != tag.name[1:]:
+                    pass
+                if not inside:
+                    return at + 1
+        return len(self._tags)
 
-    def _find(self, what: str, at: int) -> int:
-        """Where it comes next, -1 never. Linear over all calls: what was found, or is not there, is not looked for again."""
-        if what in self._next and (self._next[what] >= at or self._next[what] < 0):
-            return self._next[what]
-        self._next[what] = self._source.find(what, at)
-        return self._next[what]
+    def _link(self) -> None:
+        """Find where the links lead, and what each shows."""
+        texts, marks, urls, links = self._texts, self._marks, self._urls, self._page.links
+        target, since = "", 0
+        for at in compress(range(len(marks)), map(_links, self._tags)):
+            if target:
+                links.append(Link(target, texts[at] if at == since + 1 else self._within(since, at)))
+            target, since = urls[marks[at]], at
+        if target:
+            links.append(Link(target, self._within(since, len(marks))))
 
-    def _say(self, text: str) -> None:
-        if not text:
-            return
-        if self._hiding:
-            self.page.hidden += len(text.strip())
-        else:
-            self._shown.append(entities(text))
+    def _within(self, begin: int, end: int) -> str:
+        """The text between two tags, as far as it can be what a link is known by."""
+        return "".join(self._shown[2 * begin + 2 : 2 * end + 1][:_MOST_SHOWN])[:_LONGEST_SHOWN]
 
-    def _markup(self, at: int) -> int:
-        """Read what begins with the `<` at `at`; the position behind it."""
-        source = self._source
-        if source.startswith("<!--", at):
-            end = self._find("-->", at + 4)
-            closes = self._find(">", at + 4)
-            if at > 0 and source[at - 1].isalpha() and end > 0 and source[end + 3 : end + 4].isalpha():
-                self.page.comments_in_words += 1
-            return end + 3 if end >= 0 else closes + 1 if closes >= 0 else len(source)
-        closing = source.startswith("/", at + 1)
-        name = _TAG_NAME.match(source, at + 1 + closing)
-        end = self._find(">", at + 1)
-        if name is None:
-            if source.startswith(("!", "?"), at + 1) and end >= 0:
-                return end + 1
-            text = at + 1
-            while source.startswith("<", text):
-                text += 1
-            self._say(source[at : text - 1] or "<")
-            return max(text - 1, at + 1)
-        end = len(source) if end < 0 else end
-        tag = name.group().lower()
-        if closing:
-            self._close(tag)
-        else:
-            inside = source[name.end() : min(end, name.end() + 8192)]
-            attributes = _often(inside) if len(inside) <= _OFTEN else _attributes(inside)
-            self._open(tag, attributes, empty=source.endswith("/", at, end))
-            if tag in ("script", "style"):
-                stop = self._find("</" + name.group(), end)
-                return len(source) if stop < 0 else stop
-        return end + 1
-
-    def _open(self, tag: str, attributes: Mapping[str, str], *, empty: bool) -> None:
-        self.page.tags += 1
-        if tag in _BLOCKS:
-            self._say(" " if tag in ("td", "th") else "\n")
-        style = attributes.get("style", "")[:1000] if attributes else ""
-        colour = attributes.get("color", "") or (_styled(style)[0] if style else "")
-        if colour:
-            self.page.colours.add(colour.lower()[:20])
-        size = attributes.get("size", "") if tag == "font" else ""
-        if tag not in _VOID and not empty:
-            hides = bool(style and _styled(style)[1]) or size in ("0", "-7")
-            if (self._hiding or hides) and len(self._hiding) < _DEEPEST_HIDDEN:
-                self._hiding.append(tag)
-        if size[:3].lstrip("+").isdecimal() and int(size[:3].lstrip("+")) >= _BIG_FONT:
-            self.page.big_fonts += 1
-        self._collect(tag, attributes)
-
-    def _collect(self, tag: str, attributes: Mapping[str, str]) -> None:
-        match tag:
-            case "a" | "area":
-                self._end_link()
-                self._link = (entities(attributes.get("href", "")).strip(), len(self._shown))
-            case "img":
-                self.page.images.append(attributes.get("src", "")[:2000])
-            case "form":
-                self.page.forms += 1
-                self._add_link(attributes.get("action", ""), "")
-            case "script":
-                self.page.scripts += 1
-            case _:
-                pass
-
-    def _close(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self._say("\n")
-        if tag == "a":
-            self._end_link()
-        if tag in self._hiding:
-            while self._hiding.pop() != tag:
-                pass
-
-    def _end_link(self) -> None:
-        if self._link:
-            target, since = self._link
-            self._link = None
-            self._add_link(target, "".join(self._shown[since : since + 50]))
-
-    def _add_link(self, target: str, shown: str) -> None:
-        if target and len(self.page.links) < _MOST_LINKS:
-            self.page.links.append(Link(target[:2000], " ".join(shown[:1000].split())))
+    def _count(self) -> None:
+        """Count what else a page may have."""
+        page = self._page
+        page.colours.update(filter(None, map(_colour, self._tags)))
+        for at in compress(range(len(self._tags)), map(_counts, self._tags)):
+            tag, url = self._tags[at], self._urls[self._marks[at]]
+            if tag.name == "img":
+                page.images.append(url)
+            elif tag.name == "font":
+                page.big_fonts += tag.big
+            elif tag.name == "script":
+                page.scripts += 1
+            else:
+                page.forms += 1
+                page.links.append(Link(url, ""))
 
 
 def entities(text: str) -> str:
     """The text with character references resolved."""
-    return _ENTITY.sub(lambda found: html.unescape(found.group()), text) if "&" in text else text
+    return _ENTITY.sub(_character, text) if "&" in text else text
 
 
-_OFTEN = 100  # characters of attributes that a page is likely to say again and again
+def plainly(shown: str) -> str:
+    """What is shown, each run of white space one blank."""
+    return " ".join(entities(shown).split())
 
 
-@lru_cache(2048)
-def _often(text: str) -> Mapping[str, str]:
-    return _attributes(text)
+def _character(found: re.Match[str]) -> str:
+    return _resolved(found.group())
 
 
-@lru_cache(512)
-def _styled(style: str) -> tuple[str, bool]:
-    """The colour that a style sets, "" if none, and whether it hides."""
-    return next(iter(_COLOUR.findall(style)), ""), bool(_HIDDEN.search(style))
+@lru_cache(1024)
+def _resolved(reference: str) -> str:
+    return html.unescape(reference)
+
+
+def _tag(mark: str) -> tuple[_Tag, str]:
+    """A tag and the URL that it has, "" if none. It is read with the URL cut out, as it was read before."""
+    begin = mark.find('href="') + 6
+    if begin < 6:  # noqa: PLR2004
+        begin = mark.find('src="') + 5
+    end = mark.find('"', begin) if begin >= 5 else -1  # noqa: PLR2004
+    if 0 < end < _LONGEST_TAG:
+        tag = (_often if len(mark) < _OFTEN + end - begin else _read)(mark[:begin], mark[end + 1 :])
+        if tag:
+            return tag, _url(mark[begin:end])
+    tag = (_often if len(mark) < _OFTEN else _read)(mark) or _NONE
+    return tag, _url(tag.values.get(_URL_OF.get(tag.name, ""), ""))
+
+
+def _url(written: str) -> str:
+    return (entities(written) if "&" in written else written)[:_LONGEST_URL].strip()
+
+
+def _read(before: str, after: str | None = None) -> _Tag | None:
+    """The tag that is written so, or that was before and after a URL was cut out. None when it was no URL's attribute."""
+    found = _NAME.match(before)
+    name = found.group().lower() if found else ""
+    if not name[:1].isalpha():
+        return _Tag(name, between=_BETWEEN.get(name, ""), links=name == "/a")
+    values = _attributes(f'{before[len(name) :]}"' if after is not None else before[len(name) : _LONGEST_TAG])
+    if after is not None:
+        attribute = "href" if before.endswith('href="') else "src"
+        if values.get(attribute) != "" or _URL_OF.get(name) != attribute:
+            return None
+        values = {**_attributes(after[:_LONGEST_TAG]), **values}
+    style = values.get("style", "")[:1000]
+    colour = values.get("color", "") or next(iter(_COLOUR.findall(style) if style else ()), "")
+    return _Tag(
+        name=name,
+        values=values,
+        between=_BETWEEN.get(name, ""),
+        opens=name not in _VOID and not (after or before).endswith("/"),
+        hides=bool(style and _HIDDEN.search(style)) or (name == "font" and values.get("size") in ("0", "-7")),
+        colour=colour.lower()[:20],
+        big=_is_big(values.get("size", "")),
+        links=name in _LINKS,
+        counts=name in _COUNTS,
+    )
+
+
+_often = lru_cache(8192)(_read)
 
 
 def _attributes(text: str) -> dict[str, str]:
@@ -202,3 +297,8 @@ def _attributes(text: str) -> dict[str, str]:
     for name, double, single, bare in _ATTRIBUTE.findall(text):
         found.setdefault(name.lower(), double or single or bare)
     return found
+
+
+def _is_big(size: str) -> bool:
+    number = size[:3].lstrip("+")
+    return number.isdecimal() and int(number) >= _BIG_FONT

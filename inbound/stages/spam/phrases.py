@@ -1,61 +1,78 @@
 """Phrases to seek in a text, by whole words: the text is taken apart once, and each list of phrases asks where its words are."""
 
 import re
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[$%]")
-_MOST_PLACES = 1000  # of one word that are looked at
+_NO_WORD = re.compile(r"[^\w\x00-\x7f]+")
+_KEPT = b"abcdefghijklmnopqrstuvwxyz0123456789$%" + bytes(range(128, 256))
+_APART = bytes(octet if octet in _KEPT else 32 for octet in range(256))
+_BEGINNING = 4  # letters of a word by which stems are found
 
 
 class Tokens:
-    """The words of a text in lower case, `$` and `%` among them, and where each stands."""
+    """The words of a text in lower case, `$` and `%` among them: `text` is all of them with one blank around each.
+
+    `words` are those that there are, `beginnings` their first letters.
+    """
 
     def __init__(self, text: str) -> None:
-        self.words: Sequence[str] = _TOKEN.findall(text)
-        self.places: Mapping[str, list[int]] = _places(self.words)
-        self.in_order: Sequence[str] = sorted(self.places)
+        words = text if text.isascii() else _NO_WORD.sub(" ", text)
+        octets = words.encode("utf-8", "replace").translate(_APART)
+        for mark in (b"$", b"%"):
+            octets = octets.replace(mark, b" %c " % mark) if mark in octets else octets
+        in_order = octets.decode("utf-8", "replace").split()
+        self.text = f" {' '.join(in_order)} "
+        self.words: AbstractSet[str] = set(in_order)
+        self.beginnings: AbstractSet[str] = {word[:_BEGINNING] for word in self.words}
+
+
+class _Phrase(NamedTuple):
+    """What to seek in the text, if these words are in it."""
+
+    words: frozenset[str]
+    sought: str
+    written: str
 
 
 class Phrases:
-    """A list of phrases in lower case. Punctuation between words does not matter; one that ends in `*` ends in a stem."""
+    """A list of phrases in lower case. Punctuation between words does not matter; one that ends in `*` ends in a stem.
+
+    Raises ValueError for a stem by itself that is shorter than four letters.
+    """
 
     def __init__(self, *phrases: str) -> None:
-        self._by_first: dict[str, list[tuple[list[str], bool, str]]] = {}
-        self._stems: tuple[str, ...] = ()
+        self._words: dict[str, str] = {}
+        self._stems: dict[str, list[str]] = {}
+        self._by_first: dict[str, list[_Phrase]] = {}
         for phrase in phrases:
-            words, stem = _TOKEN.findall(phrase.rstrip("*")), phrase.endswith("*")
-            if len(words) == 1 and stem:
-                self._stems += (words[0],)
+            written = phrase.rstrip("*")
+            stem = written != phrase
+            words = Tokens(written).text.split()
+            if len(words) > 1:
+                whole = words[1:-1] if stem else words[1:]
+                sought = f" {' '.join(words)}" if stem else f" {' '.join(words)} "
+                self._by_first.setdefault(words[0], []).append(_Phrase(frozenset(whole), sought, written))
+            elif not stem:
+                self._words[words[0]] = written
+            elif len(written) < _BEGINNING:
+                raise ValueError(f"the stem {phrase!r} is too short")
             else:
-                self._by_first.setdefault(words[0], []).append((words, stem, phrase.rstrip("*")))
+                self._stems.setdefault(written[:_BEGINNING], []).append(written)
 
     def within(self, tokens: Tokens) -> list[str]:
         """Those of the phrases that stand in the text. Linear in the text."""
-        found = [
-            phrase
-            for first, phrases in self._by_first.items()
-            if first in tokens.places
-            for words, stem, phrase in phrases
-            if any(_stands(words, stem, tokens.words, at) for at in tokens.places[first][:_MOST_PLACES])
+        found = [self._words[word] for word in self._words.keys() & tokens.words]
+        found += [
+            stem
+            for beginning in self._stems.keys() & tokens.beginnings
+            for stem in self._stems[beginning]
+            if f" {stem}" in tokens.text
         ]
-        return sorted([*found, *(stem for stem in self._stems if _begins(stem, tokens.in_order))])
-
-
-def _begins(stem: str, in_order: Sequence[str]) -> bool:
-    at = bisect_left(in_order, stem)
-    return at < len(in_order) and in_order[at].startswith(stem)
-
-
-def _places(words: Sequence[str]) -> dict[str, list[int]]:
-    places: dict[str, list[int]] = {}
-    for at, word in enumerate(words):
-        places.setdefault(word, []).append(at)
-    return places
-
-
-def _stands(words: list[str], stem: bool, text: Sequence[str], at: int) -> bool:
-    here = text[at : at + len(words)]
-    if not stem:
-        return here == words
-    return len(here) == len(words) and here[:-1] == words[:-1] and here[-1].startswith(words[-1])
+        found += [
+            phrase.written
+            for first in self._by_first.keys() & tokens.words
+            for phrase in self._by_first[first]
+            if phrase.words <= tokens.words and phrase.sought in tokens.text
+        ]
+        return sorted(found)

@@ -24,6 +24,7 @@ _EXECUTABLE_TYPES = frozenset(
         magic.JAR,
     }
 )
+_HARDLY_ANY = 150  # characters of text
 _IMAGES_OF = {"image/jpeg", "image/png", "image/gif", "application/pdf"}
 
 
@@ -71,17 +72,17 @@ def name_with_override(look: Look) -> str:
 @test("HTML_ONLY", 1.0)
 def html_only(look: Look) -> str:
     """There is HTML and no plain text beside it."""
-    return "text/html alone" if look.html and not look.plain.strip() else ""
+    return "text/html alone" if look.has_html and not look.plain.strip() else ""
 
 
 @test("HTML_WITHOUT_MIME", 1.0)
 def html_without_mime(look: Look) -> str:
     """There is HTML and no MIME-Version, or the plain text is HTML."""
-    if look.html and not look.has("mime-version"):
+    if look.has_html and not look.has("mime-version"):
         return "no MIME-Version"
     return (
         "HTML as plain text"
-        if not look.html and re.match(r"\s{0,100}<(?:html|!doctype|body)", look.plain, re.IGNORECASE)
+        if not look.has_html and re.match(r"\s{0,100}<(?:html|!doctype|body)", look.plain, re.IGNORECASE)
         else ""
     )
 
@@ -98,18 +99,17 @@ def text_in_base64(look: Look) -> str:
 @test("PICTURE_FOR_TEXT", 1.2)
 def picture_for_text(look: Look) -> str:
     """A picture and hardly any text: what is to be read is in the picture."""
-    pictures = [part.size for part in look.parts if part.type.startswith("image/")]
-    shown = len("".join(look.text.split()))
-    large = max(pictures, default=0) > 10_000  # noqa: PLR2004
-    return f"{shown} characters, a picture of {max(pictures)} octets" if large and shown < 150 else ""  # noqa: PLR2004
+    largest = max((part.size for part in look.parts if part.type.startswith("image/")), default=0)
+    shown = look.shown_at_least(_HARDLY_ANY) if largest > 10_000 else _HARDLY_ANY  # noqa: PLR2004
+    return f"{shown} characters, a picture of {largest} octets" if shown < _HARDLY_ANY else ""
 
 
 @test("REMOTE_PICTURE_FOR_TEXT", 1.2)
 def remote_picture_for_text(look: Look) -> str:
     """HTML that shows remote pictures and hardly any text."""
     remote = [source for source in look.page.images if source.lower().startswith("http")]
-    shown = len("".join(look.text.split()))
-    return f"{shown} characters, {len(remote)} pictures" if remote and shown < 150 else ""  # noqa: PLR2004
+    shown = look.shown_at_least(_HARDLY_ANY) if remote else _HARDLY_ANY
+    return f"{shown} characters, {len(remote)} pictures" if shown < _HARDLY_ANY else ""
 
 
 @test("HIDDEN_TEXT", 1.0)
