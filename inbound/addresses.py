@@ -95,7 +95,11 @@ def _tokens(text: str) -> Iterator[_Token]:
         if char in " \t\r\n":
             at += 1
         elif char == "(":
-            at = _past_comment(text, at)
+            end = _past_comment(text, at)
+            # Who knows no quoted pairs sees the comment end earlier, and what stands there then as an address.
+            if "@" in text[at:end] and ("\\)" in text[at:end] or "\\(" in text[at:end]):
+                yield "broken", ""
+            at = end
         elif char == '"':
             end, content = _quoted(text, at)
             # A quoted local part stands directly before its @ (RFC 5321 4.1.2): keep its quotes and the domain with it.

@@ -2,7 +2,7 @@
 
 1. The author domain is the domain of the one From field. Where a reader could see another one, there is none.
 2. The tree walk (4.10) asks for DMARC records at a name and above it, at most 8 times, and ends at a record with psd=y or
-   psd=n. What is no DMARC record, or is there several times, is passed over.
+   psd=n. What is no DMARC record, or no valid one, or is there several times, is passed over.
 3. The organizational domain (4.10.2) follows from the records found. Two names are in relaxed alignment when theirs is the
    same; where no record exists at all, when they are equal or one is the other's parent.
 """
@@ -143,7 +143,11 @@ async def walk(start: str, resolver: Resolver) -> Walk:
         records = [record for record in answer.records if is_record(record)]
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue
-        psd = dict(reversed(tags_of(records[0]))).get("psd", "u").lower()
+        pairs = tags_of(records[0])
+        tags = dict(pairs)
+        if len(tags) < len(pairs):  # RFC 6376 3.2: a tag that stands twice makes the whole list invalid
+            continue
+        psd = tags.get("psd", "u").lower()
         found.append(Published(domain=domain, text=records[0], psd=psd, authenticated=answer.authenticated))
         if psd in ("y", "n"):
             break

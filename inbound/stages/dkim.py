@@ -110,9 +110,7 @@ class Dkim:
             raise Rejected("permerror", "a= names no algorithm")
         if "dns/txt" not in [method.strip(" \t\r\n") for method in tags.get("q", "dns/txt").split(":")]:
             raise Rejected("permerror", "q= names no way to the key")
-        within = a_labels(signature.identity.rpartition("@")[2])
-        if within != signature.domain and not within.endswith(f".{signature.domain}"):
-            raise Rejected("permerror", "i= is not within d=")
+        _check_identity(signature)
         if "from" not in signature.signed:
             raise Rejected("permerror", "From is not signed")
         now = self._now()
@@ -170,6 +168,16 @@ class Dkim:
         except TemporaryFailure as failure:
             return report, str(failure) if report.result in ("pass", "temperror") else ""
         return replace(report, aligned=is_aligned), ""
+
+
+def _check_identity(signature: Signature) -> None:
+    """i= is an address at d= or below it (RFC 6376 3.5, 6.1.1)."""
+    within = a_labels(signature.identity.rpartition("@")[2])
+    if within != signature.domain and not within.endswith(f".{signature.domain}"):
+        raise Rejected("permerror", "i= is not within d=")
+    local = signature.identity.rpartition("@")[0]
+    if "@" in local and not (local.startswith('"') and local.endswith('"')):
+        raise Rejected("permerror", "i= is no address")
 
 
 def _check_hashes(hashes: Hashes, signature: Signature, key: Key) -> None:

@@ -26,7 +26,10 @@ Mechanism = Literal["spf", "dkim"]
 LONGEST_RECORD = 8192  # octets; what is longer is not read
 
 _POLICIES: tuple[PolicyWord, ...] = ("none", "quarantine", "reject")
-_URI = re.compile(r"[a-z][a-z0-9+.-]*:[^\s,!]+(?:![0-9]+[kmgt]?)?", re.IGNORECASE)  # RFC 9989 4.8, dmarc-uri
+# RFC 9989 4.8, dmarc-uri: RFC 3986's, without commas and exclamation marks; a size may follow, as it once could
+_URI = re.compile(
+    r"[a-z][a-z0-9+.-]*:(?:[a-z0-9._~:/?#\[\]@$&'()*+;=-]|%[0-9a-f]{2})+(?:![0-9]+[kmgt]?)?", re.IGNORECASE
+)
 _VALUES = {"adkim": ("r", "s"), "aspf": ("r", "s"), "psd": ("y", "n", "u"), "t": ("y", "n")}
 
 
@@ -74,10 +77,10 @@ class Dmarc:
         policy = await parse(published)
         if policy is None:
             return _not_applied(walked, record_domain=published.domain, reason="the DMARC record cannot be used")
-        word = await self._word(policy, published, author)
         passing, unsure = await self._passing(author, policy, spf, dkim)
         if not passing and unsure:
             raise unsure
+        word = await self._word(policy, published, author, needed=not passing)
         return DmarcVerdict(
             status=Status.PASS if passing else Status.FAIL,
             result="pass" if passing else "fail",
@@ -92,14 +95,27 @@ class Dmarc:
             dnssec=published.authenticated,
         )
 
-    async def _word(self, policy: Policy, published: Published, author: str) -> PolicyWord:
-        """RFC 9989 4.10.1: p at the author domain itself, else sp for a name that exists and np for one that does not."""
+    async def _word(self, policy: Policy, published: Published, author: str, *, needed: bool) -> PolicyWord:
+        """RFC 9989 4.10.1: p at the author domain itself, else sp for a name that exists and np for one that does not.
+
+        Where DNS does not tell and no policy is `needed`, the weaker one. Raises TemporaryFailure.
+        """
         if published.domain == author:
             return policy.p
         if policy.np == policy.sp:
             return policy.sp
-        exists = (await self._resolver.query(author, "A")).exists
-        return policy.sp if exists else policy.np
+        try:
+            return policy.sp if await self._exists(author) else policy.np
+        except TemporaryFailure:
+            if needed:
+                raise
+            return min(policy.sp, policy.np, key=_POLICIES.index)
+
+    async def _exists(self, name: str) -> bool:
+        """Its own NXDOMAIN, not that of what it is an alias of (RFC 6604 3)."""
+        return (await self._resolver.query(name, "A")).exists or bool(
+            (await self._resolver.query(name, "CNAME")).records
+        )
 
     async def _passing(
         self, author: str, policy: Policy, spf: SpfVerdict, dkim: DkimVerdict

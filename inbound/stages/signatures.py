@@ -36,7 +36,7 @@ BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
 _FWS = re.compile(rb"[ \t\r\n]+")
-_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # RFC 6376 3.5, and underscores, which there are
+_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")  # RFC 6376 3.5, and underscores, which there are
 _SELECTOR = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
 
 
@@ -126,7 +126,7 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
 
 def domain_of(tags: Mapping[str, str]) -> str:
     """d= in A-labels. Raises Rejected."""
-    domain = a_labels(_unfolded(tags.get("d", "")))
+    domain = a_labels(tags.get("d", "").strip(" \t\r\n"))  # blanks may stand about it, not within
     if not _DOMAIN.fullmatch(domain):
         raise Rejected("permerror", "d= is no domain name")
     return domain
@@ -134,7 +134,7 @@ def domain_of(tags: Mapping[str, str]) -> str:
 
 def selector_of(tags: Mapping[str, str]) -> str:
     """s= as it stands in DNS. Raises Rejected."""
-    selector = _unfolded(tags.get("s", ""))
+    selector = tags.get("s", "").strip(" \t\r\n")
     if not selector.isascii():
         selector = a_labels(selector)
     if not _SELECTOR.fullmatch(selector):

@@ -78,7 +78,13 @@ class Unreliable:
                 exists=True,
                 records=(broken(record, self._chance.choice((0, 0, 1, 3)), self._chance).decode("latin-1"),),
             )
-        records = {"A": "192.0.2.1", "AAAA": "2001:db8::1", "MX": "10 a.example", "PTR": "a.example"}
+        records = {
+            "A": "192.0.2.1",
+            "AAAA": "2001:db8::1",
+            "MX": "10 a.example",
+            "PTR": "a.example",
+            "CNAME": "a.example",
+        }
         return Answer(exists=self._chance.random() < 0.8, records=(records[rdtype],) * self._chance.choice((0, 1, 3)))
 
 
