@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,10 +77,10 @@ def test_there_is_nothing_else_to_be_loaded_late() -> None:
 
 
 PATCHES = """
-import asyncio, logging, socket, ssl, sys
+import asyncio, logging, re, socket, ssl, sys
 import dkim, dkim.canonicalization, dkim.crypto, dkim.util, dns.message, dns.resolver, email.message, spf
 modules = [dkim, dkim.canonicalization, dkim.crypto, dkim.util, dns.message, dns.resolver, spf]
-modules += [email.message, logging, socket, ssl]
+modules += [email.message, logging, re, socket, ssl]
 def state():
     classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
     owners = modules + classes
@@ -104,6 +105,19 @@ sys.exit(f"{len(changed)} attributes changed" if changed or before[1:] != after[
 def test_using_it_changes_nothing_in_the_host_program() -> None:
     done = subprocess.run([sys.executable, "-c", PATCHES], check=False, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "authentication.md").read_text("utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "message.eml").write_bytes(sign(tags={"s": "s1"}))
+    zone = ZONE | {"sender.example": {"TXT": ["v=spf1 ip4:192.0.2.10 -all"]}}
+    with DnsServer(zone) as server:
+        code = example.replace('resolver="127.0.0.1"', f'resolver="{server.address}"')
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50, cwd=tmp_path
+        )
+    assert done.stdout.splitlines() == ["pass pass pass reject", "sender.example s1 pass "], done.stderr
 
 
 def test_importing_the_package_alone_loads_none_of_the_checks() -> None:
