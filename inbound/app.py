@@ -17,7 +17,7 @@ from inbound import rulecheck, ruleset, ruletest
 from inbound.actions.kinds import ACTIONS
 from inbound.addresses import a_labels
 from inbound.backscatter import Rates
-from inbound.bounces import Bounces
+from inbound.bounces import Bounces, Postman
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
@@ -146,7 +146,7 @@ class App(Judge):
         self._relays = relays_of(settings)
         self._ledger = _ledger(settings)
         self._greylist = _greylist(settings, now)
-        self._bounces = _bounces(settings, self._cloud)
+        self._bounces = _bounces(settings, self._cloud, self._relays)
         self._path = Path(
             sight=self.sight,
             means=Means(
@@ -208,7 +208,7 @@ def prepare(settings: Settings) -> None:
     try:
         _secret(settings, make=True)
         _ledger(settings).close()
-        if settings.dsn.through:
+        if settings.tells:
             _rates(settings).close()
         if settings.reports.collect:
             _reports(settings).close()
@@ -377,16 +377,15 @@ def _greylist(settings: Settings, now: Callable[[], float]) -> Greylist | None:
     return Greylist(settings.greylist, settings.data_dir / "greylist.sqlite", now=now)
 
 
-def _bounces(settings: Settings, cloud: "LocalCloud | AwsCloud") -> Bounces | None:
+def _bounces(settings: Settings, cloud: "LocalCloud | AwsCloud", relays: Relays) -> Bounces | None:
     """How senders are told of what could not be refused in the session; None where they cannot be."""
-    if not settings.dsn.through:
+    if not settings.tells:
         return None
-    # through: ses has cloud: aws
-    postman = (
-        Outbox(settings.data_dir / "outbox")
-        if isinstance(cloud, LocalCloud) or settings.dsn.through == "outbox"
-        else Ses(cloud)
-    )
+    postman: Postman = relays.to()
+    if settings.dsn.through == "outbox":
+        postman = Outbox(settings.data_dir / "outbox")
+    elif settings.dsn.through == "ses" and not isinstance(cloud, LocalCloud):  # it has cloud: aws
+        postman = Ses(cloud)
     return Bounces(postman=postman, rates=_rates(settings), hostname=settings.hostname, sender=settings.dsn.sender)
 
 
