@@ -15,6 +15,7 @@ from inbound.app import App, prepare, rules_in_force, scanner_of
 from inbound.bounces import PATIENCE as TO_TELL
 from inbound.errors import ConfigurationError
 from inbound.journal import Journal
+from inbound.receive.board import Board, Seat
 from inbound.receive.edge import Bound, Edge
 from inbound.rules import RuleSet
 from inbound.samples import shipped
@@ -49,13 +50,20 @@ class _Several:
         self._bound = bound
         self._count = count
         self._journal = Journal(settings.log, shared=True)
+        self._board = Board(count)
         self._rules = rules_in_force(settings)
         prepare(settings)
         dmarc.preload()  # once, for all workers
 
     def run(self) -> int:
         log.info("%d workers", self._count)
-        return Supervisor(self._count, self._work, reload=self._reload, grace=grace(self._settings) + SLACK).run()
+        return Supervisor(
+            self._count,
+            self._work,
+            reload=self._reload,
+            grace=grace(self._settings) + SLACK,
+            buried=self._board.clear,
+        ).run()
 
     def _work(self, post: Post) -> int:
         """In a process of its own."""
@@ -69,6 +77,7 @@ class _Several:
                     ready=post.ready,
                     first=post.number == 0,
                     lifeline=post.lifeline,
+                    seat=self._board.seat(post.number),
                 )
             )
         except ConfigurationError as error:
@@ -86,14 +95,10 @@ class _Several:
 
 
 def _share(settings: Settings, count: int) -> Settings:
-    """The settings of one of `count` workers: what the limits allow in all is divided, never below one message."""
+    """The settings of one of `count` workers: the memory for messages is divided, never below one message."""
     limits = settings.limits
-    divided = replace(
-        limits,
-        connections=-(-limits.connections // count),
-        bytes_in_flight=max(limits.bytes_in_flight // count, limits.message_bytes),
-    )
-    return replace(settings, limits=divided)
+    octets = max(limits.bytes_in_flight // count, limits.message_bytes)
+    return replace(settings, limits=replace(limits, bytes_in_flight=octets))
 
 
 async def _receive(
@@ -105,10 +110,16 @@ async def _receive(
     ready: Callable[[], None],
     first: bool = True,
     lifeline: int = -1,
+    seat: Seat | None = None,
 ) -> None:
     async with App(settings, note=journal, rules=rules) as app:
         edge = Edge(
-            app, hostname=settings.hostname, limits=settings.limits, tls=settings.tls, proxy_from=settings.proxy_from
+            app,
+            hostname=settings.hostname,
+            limits=settings.limits,
+            tls=settings.tls,
+            proxy_from=settings.proxy_from,
+            seat=seat,
         )
         addresses = await edge.start(bound)
         gc.freeze()
@@ -124,8 +135,9 @@ async def _receive(
 
 
 def grace(settings: Settings) -> float:
-    """Seconds that a message in flight may need to its end: checks, actions, a function, and telling its sender."""
-    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE + TO_TELL
+    """Seconds that a message in flight may need to its end: checks, actions, a function or a next hop, telling its sender."""
+    waiting = max(PATIENCE, settings.relay.seconds)
+    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + waiting + TO_TELL
 
 
 async def announce(app: App, addresses: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
-from inbound.recipients import pattern, sender
+from inbound.recipients import Domains, pattern, sender
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
@@ -216,8 +216,8 @@ class Limits:
     command_bytes: Count = 2048  # postfix line_length_limit; RFC 5321 4.5.3.1.4 says 512, extensions add to it
     line_bytes: Count = 65_536  # RFC 5321 says 998; real senders exceed it, clients must not fill memory with one line
     bare_line_ends: Literal["refuse", "normalise"] = "refuse"  # a lone CR or LF; postfix smtpd_forbid_bare_newline
-    connections: Count = 500  # in all
-    connections_per_ip: Count = 20  # in a worker, from one address or /64; postfix's count limit is 50
+    connections: Count = 500  # in all workers together
+    connections_per_ip: Count = 20  # from one address or /64, over all workers; postfix's count limit is 50
     errors: Count = 20  # postfix smtpd_hard_error_limit; counted anew behind each message
     commands: Count = 20_000  # in one session: a hundred messages to a hundred recipients, and as many again
     idle_commands: Count = 100  # NOOP, RSET, VRFY, EHLO and the like; postfix smtpd_junk_command_limit
@@ -225,14 +225,16 @@ class Limits:
     tarpit_seconds: Pause = 1.0  # so long; postfix smtpd_error_sleep_time
     refused_recipients: Count = 20  # in one session; postfix counts them as errors
     messages_per_connection: Count = 100  # then 421; the sender connects again
-    messages_per_minute: Allowed = 0  # in a worker, from one address or /64; 0: as many as come
+    messages_per_minute: Allowed = 0  # from one address or /64, over all workers; 0: as many as come
     greet_seconds: Pause = 0.0  # before the greeting; who speaks meanwhile is refused; postscreen_greet_wait is 6
     command_seconds: Seconds = 300.0  # RFC 5321 4.5.3.2.7
     stress_seconds: Seconds = 10.0  # the same while three quarters of the connections are taken; postfix smtpd_timeout
     handshake_seconds: Seconds = 30.0  # STARTTLS, and a PROXY header; postfix smtpd_starttls_timeout is 300
     data_idle_seconds: Seconds = 180.0  # RFC 5321 4.5.3.2.5
     data_seconds: Seconds = 1800.0  # for a whole message
-    bytes_in_flight: Count = 1024 * MIB  # over all connections; when it is spent, sockets are not read
+    bytes_in_flight: Count = (
+        1024 * MIB
+    )  # over all connections, divided between the workers; when it is spent, sockets are not read
 
 
 @keys
@@ -358,6 +360,8 @@ def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("dsn", "through"), "ses needs cloud: aws"
     if not settings.split_recipients and not settings.tells:
         yield ("split_recipients",), NOBODY_IS_TOLD
+    if settings.relay.srs_domain and not Domains(settings.domains).include(settings.relay.srs_domain):
+        yield ("relay", "srs_domain"), "none of our `domains`, so what comes back to it would not be taken"
 
 
 def _value_at(node: Node, keys: Iterable[str]) -> Node:

@@ -62,14 +62,24 @@ class Supervisor:
     """Runs `work` in `count` processes until it is told to stop.
 
     `work` returns an exit code, in a process of its own. `reload` takes changed rules in force and says whether it could.
-    `grace` is the seconds that a worker may take to finish. Call `run` in the main thread, with no other thread there.
+    `buried` is told the number of a worker that has ended, before another one is started in its place. `grace` is the seconds
+    that a worker may take to finish. Call `run` in the main thread, with no other thread there.
     """
 
-    def __init__(self, count: int, work: Callable[[Post], int], *, reload: Callable[[], bool], grace: float) -> None:
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[Post], int],
+        *,
+        reload: Callable[[], bool],
+        grace: float,
+        buried: Callable[[int], None] = lambda _number: None,
+    ) -> None:
         self._seats = [_Seat(number=number) for number in range(count)]
         self._work = work
         self._reload = reload
         self._grace = grace
+        self._buried = buried
         self._was_ready = False
 
     def run(self) -> int:
@@ -185,6 +195,7 @@ class Supervisor:
                 if seat.news >= 0:
                     os.close(seat.news)
                     seat.news = -1
+                self._buried(seat.number)
                 ended.append((seat, status))
         return ended
 

@@ -1,6 +1,7 @@
 """Nothing is lost and nothing grows: connections by the thousand, and (`make soak`) mixed load for half an hour.
 
-SOAK_SECONDS is how long the mixed load runs; without it, long enough to see that every kind of client does its part.
+SOAK_SECONDS is how long the mixed load runs; without it, long enough to see that every kind of client does its part. Clients
+rest between visits, SOAK_REST times what `RESTS` says (0: not at all), so that a long soak leaves some of the machine to others.
 """
 
 import asyncio
@@ -8,13 +9,16 @@ import contextlib
 import itertools
 import os
 import random
+import shutil
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from inbound.smtp_client import SmtpClient
 from tests.harness import mail
@@ -26,6 +30,8 @@ CONNECTIONS = 100_000 if LONG else 5_000
 IDLE = 500 if LONG else 50
 LARGE = 40_000_000 if LONG else 4_000_000  # octets
 GROWTH = 64 * 1024 * 1024  # octets that a worker may have more at the end than after its first minute: fragmentation
+REST = float(os.environ.get("SOAK_REST", "1" if LONG else "0"))
+RESTS = {"good": 0.05, "secure": 0.05, "bad": 0.2, "slow": 0.1, "broken": 0.2, "large": 15.0}  # seconds between visits
 LIMITS = "limits: {connections: 4000, connections_per_ip: 4000, messages_per_minute: 1000000, tarpit_seconds: 0}\n"
 
 
@@ -78,41 +84,91 @@ def test_thousands_of_connections_leave_no_file_open(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(60 if not LONG else SECONDS + 600)
 def test_mixed_load_leaves_memory_flat_and_every_promise_kept(tmp_path: Path) -> None:
+    tls, trusting = _certificate(tmp_path)
+
     async def story() -> None:
-        async with served(tmp_path, settings=LIMITS) as server:
-            load = _Load(server)
-            workers, started = server.workers, time.monotonic()
-            idle = [await _raw(server) for _ in range(IDLE)]
-            marks: dict[int, int] = {}
+        async with served(tmp_path, settings=LIMITS + tls) as server:
+            load = _Load(server, trusting)
+            workers = server.workers
+            await asyncio.gather(*(server.send(-number) for number in range(20)))
+            before = [_handles(pid) + 3 for pid in workers]  # a log file, a lock
+            watch = _Watch(workers)
+            until = time.monotonic() + SECONDS
             async with asyncio.TaskGroup() as group:
                 for client in load.clients():
-                    group.create_task(load.go_on(client, until=started + SECONDS))
-                await asyncio.sleep(min(60.0, SECONDS / 2))
-                marks = {pid: _resident(pid) for pid in workers}
-            for _, writer in idle:
-                writer.close()
+                    group.create_task(load.go_on(client, until=until))
+                for _ in range(IDLE):
+                    group.create_task(load.idle(until=until))
+                await watch.look(until)
             assert server.workers == workers
             assert set(load.did) == {client.__name__ for client in load.clients()}
             assert load.promised <= server.stored
-            grown = {pid: _resident(pid) - mark for pid, mark in marks.items()}
-            assert max(grown.values()) < GROWTH, grown
-            print(f"\n{dict(load.did)}; grown by {[round(value / 1e6, 1) for value in grown.values()]} MB")  # noqa: T201
+            await _until_handles(workers, before)
+            watch.look_once()
+            print(f"\n{watch.table()}\n{dict(load.did)}, {len(load.promised)} promised")  # noqa: T201
+            assert max(watch.grown()) < GROWTH, watch.table()
 
     asyncio.run(story())
+    shutil.rmtree(tmp_path / "data")  # gigabytes
+
+
+def _certificate(directory: Path) -> tuple[str, ssl.SSLContext]:
+    """Settings with a certificate, and a client that trusts it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("mx.example.com")
+    issued.private_key_pem.write_to_path(directory / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(directory / "chain.pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return f"tls: {{certificate: {directory}/chain.pem, key: {directory}/key.pem}}\n", trusting
+
+
+class _Watch:
+    """What the workers hold over time: seconds, and for each worker resident octets and open files."""
+
+    def __init__(self, workers: list[int]) -> None:
+        self._workers = workers
+        self._started = time.monotonic()
+        self._seen: list[tuple[float, list[int], list[int]]] = []
+
+    def look_once(self) -> None:
+        seconds = time.monotonic() - self._started
+        self._seen.append((seconds, [*map(_resident, self._workers)], [*map(_handles, self._workers)]))
+
+    async def look(self, until: float) -> None:
+        """Look now and then: first when everybody is there."""
+        await asyncio.sleep(min(60.0, SECONDS / 2))
+        while time.monotonic() < until:
+            self.look_once()
+            await asyncio.sleep(min(60.0, max(until - time.monotonic(), 0.1)))
+        self.look_once()
+
+    def grown(self) -> list[int]:
+        """Octets that each has more at the end than when it was looked at first."""
+        return [last - first for first, last in zip(self._seen[0][1], self._seen[-1][1], strict=True)]
+
+    def table(self) -> str:
+        """One line for each look."""
+        return "\n".join(
+            f"{seconds:6.0f} s  RSS {[round(one / 1e6) for one in octets]} MB  files {files}"
+            for seconds, octets, files in self._seen
+        )
 
 
 class _Load:
     """Clients of every kind. `did` counts what each got through, `promised` are the ids that were answered 250."""
 
-    def __init__(self, server: Served) -> None:
+    def __init__(self, server: Served, trusting: ssl.SSLContext) -> None:
         self.server = server
         self.did: Counter[str] = Counter()
         self.promised: set[str] = set()
+        self._trusting = trusting
         self._numbers = itertools.count()
 
     def clients(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """Who comes, and how many of each."""
-        for client, count in ((self.good, 6), (self.bad, 2), (self.slow, 4), (self.broken, 2), (self.large, 1)):
+        kinds = ((self.good, 4), (self.secure, 2), (self.bad, 2), (self.slow, 4), (self.broken, 2), (self.large, 1))
+        for client, count in kinds:
             yield from itertools.repeat(client, count)
 
     async def go_on(self, client: Callable[[], Awaitable[None]], *, until: float) -> None:
@@ -121,10 +177,26 @@ class _Load:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await client()
                 self.did[client.__name__] += 1
+            await asyncio.sleep(REST * RESTS[client.__name__])
+
+    async def idle(self, *, until: float) -> None:
+        """Stay, and say something once in a while; come again when that was too long ago."""
+        secure = next(self._numbers) % 4 == 0
+        while time.monotonic() < until:
+            with contextlib.suppress(ConnectionError):
+                async with SmtpClient("127.0.0.1", self.server.port) as client:
+                    if secure:
+                        await client.starttls(self._trusting, "mx.example.com")
+                    while (await client.command("NOOP")).code == 250 and time.monotonic() < until:  # noqa: ASYNC110
+                        await asyncio.sleep(min(random.uniform(60, 200), max(until - time.monotonic(), 0)))
 
     async def good(self) -> None:
         """An ordinary message."""
         await self._send(mail(f"number {next(self._numbers)}\r\n" * random.randint(1, 500)))
+
+    async def secure(self) -> None:
+        """An ordinary message under TLS."""
+        await self._send(mail(f"number {next(self._numbers)}\r\n" * random.randint(1, 500)), self._trusting)
 
     async def large(self) -> None:
         """As large as it may be."""
@@ -160,8 +232,10 @@ class _Load:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # RST, not FIN
         writer.transport.abort()
 
-    async def _send(self, raw: bytes) -> None:
+    async def _send(self, raw: bytes, tls: ssl.SSLContext | None = None) -> None:
         async with SmtpClient("127.0.0.1", self.server.port) as client:
+            if tls:
+                await client.starttls(tls, "mx.example.com")
             answers = await client.send(
                 raw, helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=("support@example.com",)
             )

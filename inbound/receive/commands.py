@@ -32,12 +32,12 @@ class Sender:
 
 
 def command(line: bytes) -> tuple[str, str | None]:
-    """The verb in upper case and the rest of the line, None if there is none. Raises RefusedError."""
+    """The verb in upper case and the rest of a line that ends in CRLF, None if there is none. Raises RefusedError."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise RefusedError(BAD_LINE) from None
-    if not text.endswith("\r\n") or not text[:-2].rstrip(" \t").isprintable():
+    if not text[:-2].rstrip(" \t").isprintable():
         raise RefusedError(BAD_LINE)
     verb, _, argument = text[:-2].partition(" ")
     return verb.rstrip("\t").upper(), argument.strip(" \t") or None

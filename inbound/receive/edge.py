@@ -13,6 +13,7 @@ from typing import Any
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
+from inbound.receive.board import Board, Seat
 from inbound.receive.census import Census
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
@@ -36,7 +37,10 @@ class Bound:
 
 
 class Edge:
-    """An SMTP server in front of a door. Raises ConfigurationError for a bad name, certificate, network or address."""
+    """An SMTP server in front of a door. Raises ConfigurationError for a bad name, certificate, network or address.
+
+    `seat` is on the board that this worker shares with others behind the same port; without one it counts for itself.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Edge:
         limits: Limits | None = None,
         tls: Tls | None = None,
         proxy_from: Sequence[str] = (),
+        seat: Seat | None = None,
     ) -> None:
         keep_large_blocks_apart()
         logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own lines say less than ours
@@ -54,15 +59,16 @@ class Edge:
             raise ConfigurationError(
                 [Problem(file="hostname", line=0, column=0, message=f"{hostname!r} is not a host name")]
             )
+        seat = seat or Board().seat(0)
         self._house = House(
             door=door,
             hostname=a_labels(hostname),
             limits=limits,
             certificates=Certificates(tls) if tls else None,
             proxy_from=[ip_network(text, strict=False) for text in proxy_from],
-            census=Census(in_all=limits.connections, per_place=limits.connections_per_ip),
+            census=Census(in_all=limits.connections, per_place=limits.connections_per_ip, seat=seat),
             budget=Budget(limits.bytes_in_flight),
-            rates=Rates(limits.messages_per_minute),
+            rates=Rates(limits.messages_per_minute, seat),
         )
         self._servers: list[asyncio.Server] = []
 

@@ -29,7 +29,11 @@ class StoppingError(Exception):
 
 
 class OverlongError(Exception):
-    """A command line beyond the limit. It has been read to its end and dropped."""
+    """A command line beyond the limit. It has been read to its end and dropped. `bare`: that was an LF without a CR."""
+
+    def __init__(self, *, bare: bool) -> None:
+        self.bare = bare
+        super().__init__()
 
 
 class Inflow:
@@ -133,13 +137,14 @@ class Inflow:
                 del self._held[:end]
                 self._resume()
                 if overlong or len(line) > longest:
-                    raise OverlongError
+                    raise OverlongError(bare=not line.endswith(b"\r\n"))
                 return line
             searched = len(self._held)
             if searched > longest:
                 overlong = True
-                searched = 0
-                self.discard()
+                searched = 1
+                del self._held[:-1]  # a CR may be the last
+                self._resume()
             await self._more(deadline - self._loop.time())
 
     async def chunk(self, seconds: float, most: int = -1) -> bytes:
@@ -203,7 +208,10 @@ class ProxyReader:
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         """One line: a PROXY v1 header has 107 octets at most."""
         assert separator == b"\n"  # noqa: S101 - what the parser asks for
-        return await self._inflow.line(self._seconds, 107)
+        line = await self._inflow.line(self._seconds, 107)
+        if b"\r" in line[:-2]:  # the parser would take it for the end of a port
+            raise ValueError("a CR within a PROXY header")
+        return line
 
 
 class Budget:

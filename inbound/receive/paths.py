@@ -1,5 +1,9 @@
 """The arguments of MAIL FROM and RCPT TO: paths (RFC 5321 4.1.2, RFC 6531 3.3) and ESMTP parameters, strictly.
 
+Two things are taken that the grammar does not have, because real senders have them and neither can be misread: dots at the
+ends of a local part and in a row (addresses of Japanese mobile carriers), and underscores in a domain (hosts of Windows
+networks; DNS holds them). Postfix takes both too.
+
 Every pattern here is read from left to right once: no two alternatives can begin with the same character.
 """
 
@@ -15,11 +19,11 @@ from inbound.reply import Reply
 LONGEST_LOCAL_PART = 256  # octets; RFC 5321 4.5.3.1.1 says 64, but VERP and SRS make longer ones
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
-_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\u0080-\U0010ffff-]*)"
+_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*)"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[!-Z^-~]+\]"
 _QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
-_LOCAL_PART = rf"(?:{_ATEXT}+(?:\.{_ATEXT}+)*|{_QUOTED})"
+_LOCAL_PART = rf"(?:\.*{_ATEXT}(?:{_ATEXT}|\.)*|{_QUOTED})"
 _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(rf"<(?:{_ROUTE})?(?P<local>{_LOCAL_PART})@(?:(?P<domain>{_DOMAIN})|(?P<literal>{_LITERAL}))>")
 _POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE)

@@ -19,6 +19,7 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "too many recipients, send the rest se
 NOT_TRUSTED = Reply(421, "4.7.0", "PROXY headers are not taken from your address", "proxy not trusted")
 LINE_TOO_LONG = Reply(500, "5.5.2", "the command line is too long", "command too long")
 BAD_LINE = Reply(500, "5.5.2", "a command is one line of printable characters that ends in CRLF", "malformed command")
+BARE_LF = Reply(421, "4.7.0", "a bare LF ends no command (RFC 5321 2.3.8), goodbye", "bare LF in a command")
 UNKNOWN = Reply(500, "5.5.1", "unknown command", "unknown command")
 NOT_DONE = Reply(502, "5.5.1", "this command is not offered here", "command not offered")
 NO_ARGUMENT = Reply(501, "5.5.4", "this command has no argument", "malformed command")

@@ -23,6 +23,8 @@ from inbound.receive.paths import RefusedError
 from inbound.receive.replies import (
     BAD_CHUNK,
     BAD_HELO,
+    BAD_LINE,
+    BARE_LF,
     BROKEN,
     BUSY,
     BYE,
@@ -92,8 +94,9 @@ class Session(Wire):
         try:
             line = await self._inflow.line(self._limits.command_seconds, self._limits.command_bytes)
             await self._obey(line)
-        except OverlongError:
+        except OverlongError as overlong:
             await self._refuse(LINE_TOO_LONG)
+            _leave(BARE_LF if overlong.bare else None)
         except RefusedError as refused:
             await self._refuse(refused.reply)
         except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
@@ -104,6 +107,11 @@ class Session(Wire):
     async def _obey(self, line: bytes) -> None:
         _leave(self._conduct.says())
         self._verb = ""
+        if not line.endswith(b"\r\n"):
+            # For a client that ends lines as RFC 5321 2.3.8 says it was within a command: it may be somebody's who had only
+            # an argument to give, and what follows is not a command.
+            await self._refuse(BAD_LINE)
+            raise LeavingError(BARE_LF)
         verb, argument = command(line)
         self._verb = verb if verb in self._VERBS or verb in NOT_OFFERED else "?"
         if verb in WEB:

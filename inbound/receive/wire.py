@@ -19,7 +19,8 @@ from aiosmtpd.smtp import SMTP
 
 from inbound.mail import IPAddress, Tls
 from inbound.receive import Rebuff
-from inbound.receive.census import Place, place, unmapped
+from inbound.receive.board import Place
+from inbound.receive.census import place, unmapped
 from inbound.receive.house import House
 from inbound.receive.inflow import CrowdedError, GoneError, Inflow, ProxyReader, SilentError, StoppingError
 from inbound.receive.replies import BROKEN, BYE, CROWDED, NOT_TRUSTED, SILENT, STOPPING
@@ -293,11 +294,13 @@ class Wire(SMTP):
                 header = await get_proxy(ProxyReader(self._inflow, self._limits.handshake_seconds))
         except TimeoutError:
             raise GoneError from None
-        if not header.valid:
+        # LOCAL is the proxy's own health check, whatever address it has or lacks (`whole_raw`: the header has been read to its
+        # end); UNKNOWN hides the client: in both cases the proxy is who speaks.
+        local = header.command == V2_CMD.LOCAL and bool(header.whole_raw)
+        if not header.valid and not local:
             log.warning("%s sent no PROXY header: %s", self.peer, header.error)
             raise GoneError
-        # LOCAL is the proxy's own health check; UNKNOWN hides the client: in both cases the proxy is who speaks.
-        if header.command == V2_CMD.LOCAL or header.src_addr is None or isinstance(header.src_addr, str | bytes):
+        if local or header.src_addr is None or isinstance(header.src_addr, str | bytes):
             return
         self._client_ip = unmapped(header.src_addr)
         self._client_port = header.src_port or 0

@@ -1,12 +1,13 @@
 """Clients that misbehave: held back, slowed down, turned away."""
 
 import time
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 import pytest
 
+from inbound.receive.board import Board
 from inbound.receive.census import place
-from inbound.receive.rates import REMEMBERED, Rates
+from inbound.receive.rates import Rates
 from inbound.reply import Reply
 from inbound.settings import Limits
 from tests.receive.talk import DONE, RECIPIENT_OK, FakeDoor, Talk, run, served, talking, transcript, until
@@ -166,7 +167,7 @@ def test_messages_beyond_the_rate_of_a_place_are_deferred() -> None:
 
 def test_an_allowance_comes_back_evenly() -> None:
     now = [1000.0]
-    rates = Rates(3, clock=lambda: now[0])
+    rates = Rates(3, Board().seat(0), clock=lambda: now[0])
     here, there = place(ip_address("2001:db8::1")), place(ip_address("2001:db8::2:1"))
     assert [rates.admits(here), rates.admits(there), rates.admits(here), rates.admits(here)] == [
         True,
@@ -180,15 +181,6 @@ def test_an_allowance_comes_back_evenly() -> None:
     assert [rates.admits(here), rates.admits(here)] == [True, False]
     now[0] += 3600
     assert [rates.admits(here) for _ in range(4)] == [True, True, True, False]
-
-
-def test_places_that_have_their_allowance_back_are_forgotten() -> None:
-    now = [0.0]
-    rates = Rates(60, clock=lambda: now[0])
-    for number in range(REMEMBERED * 3):
-        now[0] += 0.01
-        rates.admits(IPv4Address(number))
-    assert len(rates._full_again) <= REMEMBERED + 1
 
 
 @pytest.mark.parametrize("key", ["soft_errors", "tarpit_seconds", "messages_per_minute", "greet_seconds"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from inbound.errors import ConfigurationError
+from inbound.receive.board import Board
 from inbound.receive.census import Census, place, unmapped
 from inbound.receive.edge import Edge, host_and_port
 from inbound.reply import Reply
@@ -311,7 +312,7 @@ def test_connections_from_one_address_are_limited() -> None:
 
 
 def test_one_place_is_an_ipv4_address_or_an_ipv6_64() -> None:
-    census = Census(in_all=100, per_place=1)
+    census = Census(in_all=100, per_place=1, seat=Board().seat(0))
     places = [place(unmapped(ip_address(text))) for text in ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2")]
     assert places[0] == places[1] != places[2]
     assert place(ip_address("2001:db8::1")) == place(ip_address("2001:db8::ffff:1:2:3"))

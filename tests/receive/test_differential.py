@@ -1,5 +1,6 @@
 """Any session, however it is cut into pieces, is answered like the same session in one piece; and nothing is left of it."""
 
+import dataclasses
 import logging
 import re
 from itertools import pairwise
@@ -27,7 +28,7 @@ SMALL = Limits(
     refused_recipients=4,
     messages_per_connection=4,
 )
-NORMALISING = Limits(**{**{name: getattr(SMALL, name) for name in SMALL.__slots__}, "bare_line_ends": "normalise"})
+NORMALISING = dataclasses.replace(SMALL, bare_line_ends="normalise")
 
 _ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b" \r\n", b"\0\r\n"])
 _WORDS = st.sampled_from(

@@ -463,15 +463,17 @@ def test_an_overlong_command_line_is_refused_and_the_session_goes_on() -> None:
     )
 
 
-def test_a_command_that_ends_in_a_bare_lf_is_refused() -> None:
-    async def play() -> None:
+@pytest.mark.parametrize("argument", [b"", b" " + b"x" * 4000], ids=["short", "overlong"])
+def test_a_command_that_ends_in_a_bare_lf_ends_the_session(argument: bytes) -> None:
+    async def play() -> list[str]:
         async with served(FakeDoor()) as server, talking(server) as talk:
-            assert await talk.line() == "220 mx.test ESMTP"
-            talk.send(b"NOOP\nNOOP\r\n")
-            bad = "500 5.5.2 a command is one line of printable characters that ends in CRLF"
-            assert [await talk.line(), await talk.line()] == [bad, "250 2.0.0 OK"]
+            await talk.line()
+            talk.send(b"NOOP" + argument + b"\nNOOP\r\n")
+            return [await talk.line(), await talk.line(), await talk.line()]
 
-    run(play())
+    refused, left, closed = run(play())
+    assert refused.startswith("500 5.5.2 the command line" if argument else "500 5.5.2 a command is one line")
+    assert (left, closed) == ("421 4.7.0 a bare LF ends no command (RFC 5321 2.3.8), goodbye", "(closed)")
 
 
 def test_a_pipelined_session_is_answered_in_order_and_its_message_taken() -> None:
