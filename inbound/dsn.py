@@ -74,7 +74,7 @@ def notification(
     boundary = _boundary(mail.message_id, parts)
     head = (
         f"Date: {format_datetime(datetime.fromtimestamp(now, UTC))}",
-        f"From: {path_of(sender) if sender else f'Mail Delivery System <MAILER-DAEMON@{mta}>'}",
+        f"From: {path_of(sender) if sender else f'Mail Delivery System <{mailer_daemon(hostname)}>'}",
         f"To: {path_of(to)}",
         f"Message-ID: {message_id}",
         f"Subject: {SUBJECT}",
@@ -88,6 +88,11 @@ def notification(
         raw += [f"--{boundary}\r\n".encode("ascii"), part, b"\r\n"]
     raw.append(f"--{boundary}--\r\n".encode("ascii"))
     return Notification(raw=b"".join(raw), rcpt_to=to, message_id=message_id)
+
+
+def mailer_daemon(hostname: str) -> str:
+    """The address in From where nobody names another."""
+    return f"MAILER-DAEMON@{a_labels(hostname) or 'localhost'}"
 
 
 def _lines(lines: Sequence[str]) -> bytes:
