@@ -350,6 +350,7 @@ def test_serve_receives_reloads_on_sighup_and_stops_on_sigterm(tmp_path: Path, d
         assert [name for _, name in others] == ["joined", "timeouts", "failures"]
     finally:
         assert serving.stop() == 0
+    assert serving.said.count("dns: ") == 2  # the end tells it too
     assert "Traceback" not in serving.said
 
 
