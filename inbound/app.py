@@ -313,6 +313,16 @@ def srs_of(settings: Settings, secret: bytes, now: Callable[[], float] = time.ti
     return Srs(key, settings.relay.srs_domain, days=settings.relay.srs_days, ours=domains.include, now=now)
 
 
+def own_srs(settings: Settings) -> Srs:
+    """The same for who asks outside of a receiver. Raises ConfigurationError when there is none, or no secret yet."""
+    secret = _secret(settings, make=False)
+    srs = srs_of(settings, secret)
+    if srs is None or not secret:
+        message = "is not set" if srs is None else "has no secret yet: the receiver makes one when it starts"
+        raise ConfigurationError([Problem(file="relay.srs_domain", line=0, column=0, message=message)])
+    return srs
+
+
 def relays_of(settings: Settings, srs: Srs | None = None) -> Relays:
     """Where mail that leaves goes; an async context. Raises ConfigurationError."""
     addresses = (one if isinstance(one, str) else one.address for one in settings.listen)

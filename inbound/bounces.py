@@ -41,12 +41,16 @@ class Postman(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """One recipient that a rule refused; `sender` is the address that the rule tells of it from, "" if it names none."""
+    """One recipient that a rule refused; `sender` is the address that the rule tells of it from, "" if it names none.
+
+    `by` is the next hop (HOST:PORT) whose refusal it is, "" for our own.
+    """
 
     recipient: str
     reply: Reply
     rule: str
     sender: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ class Bounces:
         """
         if not await self._counted(self.rates.take, mail.mail_from):
             return Told(suppressed=TOO_MANY)
-        failed = [Failed(recipient=one.recipient, reply=one.reply) for one in refused]
+        failed = [Failed(recipient=one.recipient, reply=one.reply, by=one.by.rpartition(":")[0]) for one in refused]
         told = notification(
             mail, failed, block=block, hostname=self.hostname, sender=self._sender(refused), now=self.now()
         )

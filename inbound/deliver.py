@@ -134,7 +134,7 @@ class _Course:
                 continue
             if action.takes:
                 self.taken.update(who for who in recipients if who not in done.refusals)
-            recipients = self.without(step.rule.name, action, recipients, done.refusals)
+            recipients = self.without(step.rule.name, action, recipients, done)
             if done.added:
                 self.added.append((done.added, recipients))
             if done.reply:
@@ -145,21 +145,19 @@ class _Course:
             if done.onward is Onward.STOP_RULE:
                 return
 
-    def without(
-        self, rule: str, action: Action, recipients: tuple[str, ...], refusals: Mapping[str, Reply]
-    ) -> tuple[str, ...]:
+    def without(self, rule: str, action: Action, recipients: tuple[str, ...], done: Done) -> tuple[str, ...]:
         """The recipients that go on: the refused ones' walks end here, and one that must wait makes the message wait.
 
         With `on_failure: continue` all go on.
         """
         if action.on_failure == "continue":
             return recipients
-        waiting = tuple(who for who, reply in refusals.items() if reply.defers)
+        waiting = tuple(who for who, reply in done.refusals.items() if reply.defers)
         if waiting:
             raise _Deferred(rule, waiting)
-        self.refuse(rule, action, refusals)
-        self.ended.update(refusals)
-        return tuple(who for who in recipients if who not in refusals)
+        self.refuse(rule, action, done.refusals, by=done.detail.get("next_hop", ""))
+        self.ended.update(done.refusals)
+        return tuple(who for who in recipients if who not in done.refusals)
 
     async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done | None:
         """One action, unless it was done before the message was deferred. None: it failed and the rule goes on."""
@@ -202,10 +200,10 @@ class _Course:
 
         return note
 
-    def refuse(self, rule: str, action: Action, refusals: Mapping[str, Reply]) -> None:
+    def refuse(self, rule: str, action: Action, refusals: Mapping[str, Reply], *, by: str = "") -> None:
         sender = getattr(action, "sender", "")
         for who, reply in refusals.items():
-            self.refused[who] = Refused(recipient=who, reply=reply, rule=rule, sender=sender)
+            self.refused[who] = Refused(recipient=who, reply=reply, rule=rule, sender=sender, by=by)
 
     def seen(self) -> bytes:
         """The header fields that rules added. As in SES all later actions see them, until the walks they belong to end."""

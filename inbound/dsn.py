@@ -34,10 +34,14 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """One recipient that the message was refused for, and the reply that would have said so in the session."""
+    """One recipient that the message was refused for, and the reply that would have said so in the session.
+
+    `by` is the host of the next hop that gave that reply, "" for us.
+    """
 
     recipient: str
     reply: Reply
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ def notification(
     boundary = _boundary(mail.message_id, parts)
     head = (
         f"Date: {format_datetime(datetime.fromtimestamp(now, UTC))}",
-        f"From: {path_of(sender) if sender else f'Mail Delivery System <MAILER-DAEMON@{mta}>'}",
+        f"From: {path_of(sender) if sender else f'Mail Delivery System <{mailer_daemon(hostname)}>'}",
         f"To: {path_of(to)}",
         f"Message-ID: {message_id}",
         f"Subject: {SUBJECT}",
@@ -84,6 +88,11 @@ def notification(
         raw += [f"--{boundary}\r\n".encode("ascii"), part, b"\r\n"]
     raw.append(f"--{boundary}--\r\n".encode("ascii"))
     return Notification(raw=b"".join(raw), rcpt_to=to, message_id=message_id)
+
+
+def mailer_daemon(hostname: str) -> str:
+    """The address in From where nobody names another."""
+    return f"MAILER-DAEMON@{a_labels(hostname) or 'localhost'}"
 
 
 def _lines(lines: Sequence[str]) -> bytes:
@@ -141,7 +150,7 @@ def _text(failed: Sequence[Failed], recipients: dict[str, str], *, mta: str, utf
 
 
 def _status(mail: Mail, failed: Sequence[Failed], recipients: dict[str, str], *, mta: str, utf8: bool) -> bytes:
-    """RFC 3464 2.2 and 2.3; RFC 6533 3 and 4. We refuse ourselves, so there is no Remote-MTA."""
+    """RFC 3464 2.2 and 2.3; RFC 6533 3 and 4. Where we refuse ourselves, there is no Remote-MTA."""
     helo = mail.client.helo
     lines = [
         f"Reporting-MTA: dns; {mta}",
@@ -156,11 +165,17 @@ def _status(mail: Mail, failed: Sequence[Failed], recipients: dict[str, str], *,
             f"Final-Recipient: {kind}; {path_of(address)}",
             "Action: failed",
             f"Status: {one.reply.enhanced}",
+            *([f"Remote-MTA: dns; {_literal(one.by)}"] if _HOST.fullmatch(one.by) else []),
             f"Diagnostic-Code: smtp; {one.reply}",
             "",
         ]
     kind = "message/global-delivery-status" if utf8 else "message/delivery-status"
     return _part(kind, "8bit" if utf8 else "7bit", "Delivery Status Notification", _lines(lines))
+
+
+def _literal(host: str) -> str:
+    """A name as it is, an IPv4 address in brackets; an IPv6 address has them already."""
+    return f"[{host}]" if not set(host) - set("0123456789.") else host
 
 
 def _headers(mail: Mail, block: bytes, *, utf8: bool) -> bytes:

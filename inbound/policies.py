@@ -28,12 +28,16 @@ _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Where we are: the account and region of the settings, and the ARNs of the identities that policies name."""
+    """Where we are: the account and region of the settings, and the ARNs of the identities that policies name.
+
+    `senders` are the addresses that SES sends notifications of bounces from, none where it sends none.
+    """
 
     account: str
     region: str
     receiver: str
     operator: str
+    senders: tuple[str, ...] = ()
 
     @property
     def partition(self) -> str:
@@ -49,7 +53,7 @@ def policies(used: Sequence[Use], home: Home) -> Json:
     """All of them by where they belong; what would be empty is left out."""
     roles = sorted({use.role for use in used if use.role})
     told: Json = {
-        "receiver": _policy(_acting([use for use in used if not use.role], home), _assuming(roles)),
+        "receiver": _policy(_acting([use for use in used if not use.role], home), _telling(home), _assuming(roles)),
         "operator": _policy(_operating([use for use in used if use.held], home)),
         "roles": {role: _policy(_acting([use for use in used if use.role == role], home)) for role in roles},
         "trust": {role: _policy([_trusting(home.receiver)]) for role in roles},
@@ -119,6 +123,13 @@ def _operating(used: Sequence[Use], home: Home) -> Iterator[Json]:
     for at, (key, form, some) in enumerate(_seals(used), start=1):
         condition = _condition(some, form, home, opens=True)
         yield _allow(f"OpenHeld{at}", "kms:Decrypt", [_key_arn(key, home)], Condition=condition)
+
+
+def _telling(home: Home) -> Iterator[Json]:
+    """SES asks for the identity that a sender belongs to, which may be the address or a domain above it."""
+    if home.senders:
+        senders = {"StringEquals": {"ses:FromAddress": sorted(home.senders)}}
+        yield _allow("TellSenders", "ses:SendRawEmail", [home.arn("ses", "identity/*")], Condition=senders)
 
 
 def _assuming(roles: Sequence[str]) -> Iterator[Json]:

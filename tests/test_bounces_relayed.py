@@ -107,6 +107,26 @@ def test_a_notification_that_the_next_hop_refuses_has_nobody_to_be_told_of_it(
     assert "next hop refused it" in caplog.text
 
 
+def test_whom_the_next_hop_of_a_relay_action_refuses_the_sender_is_told_of(tmp_path: Path) -> None:
+    """Recipients of one relay share a transaction whatever the settings are: nobody knows before what the next hop says."""
+    rules = "rules:\n  - name: on\n    recipients: [example.com]\n    actions: [relay]\n"
+
+    async def story() -> None:
+        async with next_hop({"RCPT closed@example.com": b"550 5.2.1 closed for ever\r\n"}) as hop:
+            relay = Relay(host="127.0.0.1", port=hop.port)
+            async with receiver(tmp_path, rules=rules, relay=relay) as mx:
+                for _ in range(2):
+                    assert (await mx.reply(mail(), *BOTH)).startswith("250 ")
+        passed_on, notification = hop.messages
+        assert b"\r\nSubject: An order\r\n" in passed_on
+        assert b"\r\nFinal-Recipient: rfc822; closed@example.com\r\n" in notification
+        assert (
+            b"\r\nRemote-MTA: dns; [127.0.0.1]\r\nDiagnostic-Code: smtp; 550 5.2.1 closed for ever\r\n" in notification
+        )
+
+    asyncio.run(story())
+
+
 class Mailbox:
     """A handler of aiosmtpd's that keeps what it is given."""
 

@@ -1,12 +1,15 @@
 """The least that a rule set needs: exactly what its actions ask for, and a mail that goes through needs nothing else."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inbound.actions.keep import encryption_context
 from inbound.actions.kinds import ACTIONS
+from inbound.cli import main
 from inbound.policies import Home, policies
 from inbound.ruleset import loaded
 from inbound.uses import uses
@@ -27,6 +30,32 @@ def told(*actions: str, home: Home = HOME) -> Any:
         for at, action in enumerate(actions)
     )
     return policies(uses(loaded(f"rules:\n{rules}", ACTIONS)), home)
+
+
+def test_notifications_through_ses_may_come_from_their_senders_only() -> None:
+    found = told("s3: {bucket: mail}", home=replace(HOME, senders=("b@example.com", "a@example.com")))
+    assert found["receiver"]["Statement"][1] == {
+        "Sid": "TellSenders",
+        "Effect": "Allow",
+        "Action": "ses:SendRawEmail",
+        "Resource": f"arn:aws:ses:{REGION}:{ACCOUNT}:identity/*",
+        "Condition": {"StringEquals": {"ses:FromAddress": ["a@example.com", "b@example.com"]}},
+    }
+
+
+def test_setup_names_the_senders_of_bounces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rules.yaml").write_text(
+        "rules:\n  - name: no\n    recipients: [example.com]\n"
+        "    actions: [{bounce: {message: No, sender: bounces@example.com}}]\n"
+    )
+    config = tmp_path / "inbound.yaml"
+    config.write_text("hostname: mx.example.com\ncloud: aws\nrules: rules.yaml\ndsn: {through: ses}\n")
+    assert main(["setup", "--policies", "--config", str(config)]) == 0
+    (statement,) = json.loads(capsys.readouterr().out)["receiver"]["Statement"]
+    assert statement["Condition"]["StringEquals"]["ses:FromAddress"] == [
+        "MAILER-DAEMON@mx.example.com",
+        "bounces@example.com",
+    ]
 
 
 def rights(policy: Any) -> list[tuple[Any, Any]]:

@@ -12,12 +12,14 @@ from inbound.actions.kinds import ACTIONS
 from inbound.app import rules_of
 from inbound.clients.hop import OURSELVES
 from inbound.errors import ConfigurationError
+from inbound.record import Record
 from inbound.ruleset import loaded
 from inbound.settings import Relay, Settings
 from inbound.srs import EXPIRED, FORGED
 from tests.harness import Receiver, mail, receiver
 from tests.next_hop import OFFERS, Says, Scripted, ehlo, next_hop
 from tests.servers import free_port
+from tests.test_cli import inbound
 
 RULES = """
 rules:
@@ -316,6 +318,37 @@ def test_forged_and_old_srs_addresses_are_refused_at_rcpt(tmp_path: Path) -> Non
     assert other.startswith("550 5.1.1 No such recipient")
     assert reasons == [FORGED, EXPIRED, "no such recipient"]
     assert commands == []
+
+
+def test_the_command_says_whose_an_srs_address_is(tmp_path: Path) -> None:
+    given = {
+        "INBOUND_RELAY": "{host: 127.0.0.1, srs_domain: srs.example.com}",
+        "INBOUND_DOMAINS": "[example.com, srs.example.com]",
+    }
+    none = inbound("srs", "pat@sender.example", cwd=tmp_path, stdin=b"", **given)
+    assert (none.returncode, b"has no secret yet" in none.stderr) == (2, True)
+    given["INBOUND_SECRET"] = "of this installation"
+    rewritten = inbound("srs", "pat@sender.example", cwd=tmp_path, stdin=b"", **given).stdout.decode().strip()
+    assert rewritten.endswith("=sender.example=pat@srs.example.com")
+    found = inbound("srs", rewritten, f"SRS0=x{rewritten[5:]}", cwd=tmp_path, stdin=b"", **given)
+    assert (found.returncode, found.stdout) == (1, b"pat@sender.example\n")
+    assert FORGED.encode() in found.stderr
+
+
+def test_the_sender_is_told_of_one_that_the_next_hop_refuses_while_it_takes_another(tmp_path: Path) -> None:
+    says: Mapping[str, Says] = {f"RCPT {B}": b"550 5.1.1 no such user\r\n"}
+
+    async def story() -> tuple[list[str], list[list[str]], list[str], bytes]:
+        async with next_hop(says) as hop, between(tmp_path, hop) as mx:
+            replies = [await mx.reply(mail(), A, B) for _ in range(2)]  # as if the first answer had been lost
+            outcomes = [[ran.outcome for ran in note.ran] for note in mx.notes if isinstance(note, Record)]
+            return replies, outcomes, sent_to(hop), hop.messages[1]
+
+    replies, outcomes, asked, told = asyncio.run(story())
+    assert [reply[:9] for reply in replies] == ["250 2.0.0"] * 2
+    assert outcomes == [["partly done", "done"], ["partly done", "already done"]]
+    assert asked == [f"RCPT TO:<{A}>", f"RCPT TO:<{B}>", "RCPT TO:<pat@sender.example>", f"RCPT TO:<{B}>"]
+    assert b"550 5.1.1 no such user" in told
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from typing import Any
 
 from inbound.app import cloud_of, prepare, rules_in_force
 from inbound.commands import FOUND, WELL, command, settings_of
+from inbound.dsn import mailer_daemon
 from inbound.errors import ConfigurationError
 from inbound.journal import printable
 from inbound.policies import Home, policies
+from inbound.rules import RuleSet
 from inbound.settings import Settings
 from inbound.setup import Finding, Setup
 from inbound.uses import uses
@@ -51,9 +53,10 @@ def _arn(text: str) -> str:
 
 def _setup(options: argparse.Namespace) -> int:
     loaded = settings_of(options)
-    used = uses(rules_in_force(loaded))
+    ruleset = rules_in_force(loaded)
+    used = uses(ruleset)
     if options.policies:
-        print(json.dumps(policies(used, _home(loaded, options)), indent=2))
+        print(json.dumps(policies(used, _home(loaded, options, ruleset)), indent=2))
         return WELL
 
     async def run() -> dict[bool | None, int]:
@@ -91,7 +94,7 @@ def _line(finding: Finding) -> str:
     return printable(text).replace("\n", "\\u000a")
 
 
-def _home(loaded: Settings, options: argparse.Namespace) -> Home:
+def _home(loaded: Settings, options: argparse.Namespace, ruleset: RuleSet) -> Home:
     home = Home(account=loaded.account, region=loaded.region, receiver="", operator="")
     ours = f"arn:{home.partition}:iam::{loaded.account}:role/inbound"
     return Home(
@@ -99,4 +102,11 @@ def _home(loaded: Settings, options: argparse.Namespace) -> Home:
         region=loaded.region,
         receiver=options.role or ours,
         operator=options.operator or f"{ours}-operator",
+        senders=_senders(loaded, ruleset) if loaded.dsn.through == "ses" else (),
     )
+
+
+def _senders(loaded: Settings, ruleset: RuleSet) -> tuple[str, ...]:
+    """Whom notifications of bounces come from: the bounces' own senders, and that of all others."""
+    named = (getattr(action, "sender", "") for rule in ruleset.rules if rule.enabled for action in rule.course())
+    return tuple({loaded.dsn.sender or mailer_daemon(loaded.hostname), *filter(None, named)})

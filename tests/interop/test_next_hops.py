@@ -82,7 +82,7 @@ class Mailboxes:
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
     ) -> AuthResult:
         self.passwords.append((data.login, data.password))
-        return AuthResult(success=data.password == b"s3cret")
+        return AuthResult(success=data.password == b"s3cret", handled=False)
 
 
 def test_aiosmtpd_takes_it_behind_starttls_and_auth(authority: trustme.CA, ca_file: Path) -> None:

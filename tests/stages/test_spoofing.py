@@ -41,7 +41,7 @@ def zone(case: dict[str, Any]) -> dict[str, Any]:
 
 def message(case: dict[str, Any]) -> bytes:
     header = case.get("header") or "From: " + ", ".join(f"<a{at}@d{at}.example>" for at in range(case["header_many"]))
-    raw = header.encode() + b"\r\nSubject: Your account\r\n\r\nPlease log in.\r\n"
+    raw: bytes = header.encode() + b"\r\nSubject: Your account\r\n\r\nPlease log in.\r\n"
     if b"\r\n\r\n" in header.encode():
         raw = header.encode() + b"\r\n"
     for one in case.get("sign", ()):
