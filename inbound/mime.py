@@ -10,6 +10,7 @@
 4. Content is decoded when asked for, no more of it than asked for.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
@@ -103,7 +104,7 @@ _known: "WeakKeyDictionary[Mail, Parts]" = WeakKeyDictionary()
 
 def _taken_apart(mail: Mail) -> Parts:
     count = _Count()
-    written = {name: [one.raw.partition(b":")[2] for one in mail.headers.all(name)] for name in _READ}
+    written = {name: [one.raw.partition(b":")[2] for one in mail.headers.by_name.get(name, ())] for name in _READ}
     _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)
     return Parts(parts=tuple(count.parts), reason=count.reason)
 
@@ -118,6 +119,7 @@ def attachments(mail: Mail) -> tuple[Part, ...]:
     )
 
 
+_NAME = re.compile(rb"[!-~]*")
 _READ = ("content-type", "content-disposition", "content-transfer-encoding")
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
@@ -333,6 +335,8 @@ class _Walk:
 
 def _common(one: bytes, other: bytes) -> bytes:
     """What both begin with, as far as it helps."""
+    if one == other:
+        return one[:_LONGEST_PREFIX]
     alike = 0
     while alike < min(len(one), len(other), _LONGEST_PREFIX) and one[alike] == other[alike]:
         alike += 1
@@ -345,7 +349,7 @@ def _field_name(line: bytes, *, may_be_mbox: bool) -> str:
         return "from "
     name, colon, _ = line.partition(b":")
     name = name.rstrip(b" \t")
-    return name.lower().decode("ascii") if colon and all(32 < octet < 127 for octet in name) else ""  # noqa: PLR2004
+    return name.lower().decode("ascii") if colon and _NAME.fullmatch(name) else ""
 
 
 def _line_start(octets: bytes, line: int) -> int:
@@ -360,27 +364,27 @@ def _is_encoded(head: _Head) -> bool:
 
 def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> _Head:
     """What the fields say. The first of several counts; two that say different things make the message unreadable."""
-    count.field_octets += sum(len(value) for values in written.values() for value in values)
+    for name, values in written.items():
+        count.field_octets += sum(map(len, values))
+        if len(values) > 1 and len({value.strip() for value in values}) > 1:
+            count.unreadable(f"several {name} fields")
+        if max(map(len, values), default=0) > LONGEST_FIELD:
+            count.unreadable(f"a {name} field longer than {LONGEST_FIELD} octets")
     if count.field_octets > FIELD_OCTETS:
         count.unreadable(f"more than {FIELD_OCTETS} octets of fields that describe parts")
         return _Head(type=default)
-    for name, values in written.items():
-        if len(values) > 1 and len({value.strip() for value in values}) > 1:
-            count.unreadable(f"several {name} fields")
-        if any(len(value) > LONGEST_FIELD for value in values):
-            count.unreadable(f"a {name} field longer than {LONGEST_FIELD} octets")
     kind, of_type = field_of(written["content-type"])
     disposition, of_disposition = field_of(written["content-disposition"])
     boundary = _first(of_type, "boundary").rstrip(b" \t")
     if len(boundary) > LONGEST_BOUNDARY:
         count.unreadable(f"a boundary longer than {LONGEST_BOUNDARY} octets")
         boundary = b""
-    names = [*of_disposition.get("filename", ()), *of_type.get("name", ())]
+    names = (*of_disposition.get("filename", ()), *of_type.get("name", ()))
     encoding, _ = field_of(written["content-transfer-encoding"])
     return _Head(
         type=kind if _is_type(kind) else default if not kind else magic.TEXT,  # RFC 2045 5.2
         boundary=boundary,
-        names=tuple(dict.fromkeys(name for name in map(file_name, names) if name)),
+        names=tuple(dict.fromkeys(name for name in map(file_name, names) if name)) if names else (),
         charset=_first(of_type, "charset")[:64].decode("ascii", "replace"),
         disposition=disposition,
         encoding=encoding,

