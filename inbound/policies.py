@@ -1,7 +1,7 @@
 """The least that a rule set needs of AWS, as IAM policies: exact actions on exact resources, under exact conditions.
 
 1. Our own identity (`receiver`) may store under the prefixes named, make data keys bound to our account and to the rules
-   that use them, publish, send and call. Nothing is read.
+   that use them, publish, send and call. Nothing is read. A key that S3 itself encrypts under is used through S3 only.
 2. Whoever works with quarantine (`operator`) may list, open and delete what is held, and claim a release. Releasing acts as
    the receiver does, so that takes both.
 3. What an action does as another role (`role_arn`) is that role's; ours may assume it, and its trust says so.
@@ -43,6 +43,11 @@ class Home:
     def partition(self) -> str:
         """`aws`, or that of China or of GovCloud."""
         return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(re.split(r"-(?=[a-z]+-\d)", self.region)[0], "aws")
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of services."""
+        return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
 
     def arn(self, service: str, resource: str) -> str:
         """An ARN in this account and region."""
@@ -89,9 +94,20 @@ def _allow(sid: str, action: str | list[str], resources: Iterable[str], **more: 
 
 def _acting(used: Sequence[Use], home: Home) -> Iterator[Json]:
     """What actions do under one identity."""
-    stores = [_objects(use, home) for use in used if use.what == "bucket"]
+    stores = [use for use in used if use.what == "bucket"]
     if stores:
-        yield _allow("StoreMail", "s3:PutObject", stores)
+        yield _allow("StoreMail", "s3:PutObject", (_objects(use, home) for use in stores))
+    tagged = [_objects(use, home) for use in stores if use.tagged]
+    if tagged:
+        yield _allow("TagMail", "s3:PutObjectTagging", tagged)
+    for at, key in enumerate(sorted({use.at_rest for use in stores} - {""}), start=1):
+        # Amazon S3 User Guide, "Protecting data using server-side encryption with AWS KMS": Decrypt is for multipart uploads.
+        through: Json = {"StringEquals": {"kms:ViaService": f"s3.{home.region}.{home.suffix}"}}
+        _, aliased, name = key.rpartition("alias/")
+        if aliased:
+            through["ForAnyValue:StringEquals"] = {"kms:ResourceAliases": f"alias/{name}"}
+        rights = ["kms:Decrypt", "kms:GenerateDataKey"]
+        yield _allow(f"EncryptAtRest{at}", rights, [_key_arn(key, home)], Condition=through)
     for at, (key, form, some) in enumerate(_seals(used), start=1):
         condition = _condition(some, form, home)
         yield _allow(f"SealMail{at}", "kms:GenerateDataKey", [_key_arn(key, home)], Condition=condition)
@@ -150,11 +166,11 @@ def _bucket(used: Sequence[Use], home: Home) -> Iterator[Json]:
 
 def _key(used: Sequence[Use], home: Home) -> Iterator[Json]:
     """For the policy of a key: who seals under it, and who opens what is held."""
-    for at, (principal, some) in enumerate(_by_principal(used, home).items(), start=1):
-        for _, form, group in _seals(some):
-            yield _under(f"SealMail{at}{form}", "kms:GenerateDataKey", principal, _condition(group, form, home))
-    for _, form, group in _seals(use for use in used if use.held):
-        yield _under("OpenHeld", "kms:Decrypt", home.operator, _condition(group, form, home, opens=True))
+    sealed = [(who, form, group) for who, some in _by_principal(used, home).items() for _, form, group in _seals(some)]
+    for at, (who, form, group) in enumerate(sealed, start=1):
+        yield _under(f"SealMail{at}", "kms:GenerateDataKey", who, _condition(group, form, home))
+    for at, (_, form, group) in enumerate(_seals(use for use in used if use.held), start=1):
+        yield _under(f"OpenHeld{at}", "kms:Decrypt", home.operator, _condition(group, form, home, opens=True))
 
 
 def _under(sid: str, action: str, principal: str, condition: Json) -> Json:
@@ -169,12 +185,12 @@ def _by_principal(used: Iterable[Use], home: Home) -> dict[str, list[Use]]:
 
 
 def _seals(used: Iterable[Use]) -> Iterator[tuple[str, str, list[Use]]]:
-    """Each key with the form that is sealed in, and what is sealed so."""
-    found: dict[tuple[str, str], list[Use]] = {}
+    """Each key with the form that is sealed in, and what is sealed so: data keys for one message apart from shared ones."""
+    found: dict[tuple[str, str, bool], list[Use]] = {}
     for use in used:
         if use.what == "key":
-            found.setdefault((use.name, use.form), []).append(use)
-    for (key, form), some in found.items():
+            found.setdefault((use.name, use.form, use.shared), []).append(use)
+    for (key, form, _), some in found.items():
         yield key, form, some
 
 
@@ -183,20 +199,20 @@ def _condition(used: Sequence[Use], form: str, home: Home, *, opens: bool = Fals
 
     Who opens names no key, so it is the key's aliases that count; and what a rule held that is gone is opened too.
     """
-    key = used[0].name
+    key, shared = used[0].name, used[0].shared
     told = {
         "aws:ses:source-account": home.account,
         "aws:ses:rule-name": sorted({use.rule.name for use in used}),
         **({"kms_cmk_id": key} if form == "ses" else {"aws:x-amz-cek-alg": COMMITTING}),
     }
-    named = sorted(["aws:ses:message-id", *told])
+    named = sorted([*told, *([] if shared else ["aws:ses:message-id"])])
     if opens:
         del told["aws:ses:rule-name"]
     equal: Json = {f"{_CONTEXT}{name}": value for name, value in told.items()}
     condition: Json = {
         "StringEquals": equal,
         "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": named},
-        "Null": {f"{_CONTEXT}aws:ses:message-id": "false"},
+        **({} if shared else {"Null": {f"{_CONTEXT}aws:ses:message-id": "false"}}),
     }
     _, aliased, name = key.rpartition("alias/")
     if aliased and opens:

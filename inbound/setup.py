@@ -6,7 +6,7 @@
 3. Topics and queues get the notification about it, as SES publishes one. Nobody can prove that without sending; who does not
    want it says so, and these are not tried.
 4. A function is invoked as `DryRun`: Lambda says whether it could be, and runs nothing. A webhook's service is connected to,
-   its certificate and the secret are looked at, and nothing is said to it.
+   its certificate and the secret are looked at, and nothing is said to it. A next hop is greeted, with TLS and password.
 """
 
 import base64
@@ -22,8 +22,10 @@ from typing import Protocol
 from inbound.actions import Cloud, Letter
 from inbound.actions.keep import encryption_context, object_key
 from inbound.actions.notice import event
+from inbound.actions.relay import Relay
 from inbound.actions.webhook import SECRET_MISSING, secret_of
 from inbound.clients import reasons as why
+from inbound.clients.relay import NOT_SET
 from inbound.clients.web import NOT_ALLOWED, NOT_TRUSTED, reach
 from inbound.errors import Failure
 from inbound.event import SUBJECT, notification
@@ -89,7 +91,7 @@ class Setup:
         """Try each thing once for each identity that uses it, in the order of the rules."""
         groups: dict[tuple[str, ...], list[Use]] = {}
         for use in used:
-            apart = {"bucket": object_key(use.prefix, ""), "key": use.form}.get(use.what, "")
+            apart = {"bucket": object_key(use.prefix, ""), "key": f"{use.form} {use.shared}"}.get(use.what, "")
             groups.setdefault((use.what, use.name, apart, use.role), []).append(use)
         for some in groups.values():
             rules = tuple(dict.fromkeys(use.rule.name for use in some))
@@ -114,6 +116,8 @@ class Setup:
                 return f"{NAME} {'was written' if new else 'is there'}"
             case "key":
                 context = encryption_context(letter, use.name, use.form)
+                if use.shared:
+                    del context["aws:ses:message-id"]
                 await cloud.generate_data_key(use.name, context, role_arn=role)
                 return "makes data keys"
             case "topic":
@@ -130,6 +134,10 @@ class Setup:
                 secret_of(os.environ.get(getattr(use.action, "secret_env", ""), ""))
                 await reach(use.name, allow_private=getattr(use.action, "allow_private", False), seconds=SECONDS)
                 return "can be reached, and its secret is set; nothing was posted"
+            case "next hop":
+                hop = cloud.relays.to(use.action.hop if isinstance(use.action, Relay) else None)
+                await hop.greet()
+                return f"{hop.hop.name if hop.hop else ''} lets us in; nothing was sent"
 
     def _letter(self, use: Use) -> Letter:
         raw = setup_mail(_WHERE.get(use.what, use.what))
@@ -230,5 +238,6 @@ _MENDS = {
     why.SERVICE_DOWN: _LATER,
     why.THROTTLED: "try again",
     NOT_ALLOWED: "say allow_private: yes, if that is meant",
+    NOT_SET: "name one in the settings (relay: {host: …}), or in the rule",
     NOT_TRUSTED: "mend its certificate; SSL_CERT_FILE names an authority of your own",
 }

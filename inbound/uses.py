@@ -1,14 +1,15 @@
-"""What a rule set uses in the world: buckets, keys, topics, queues, functions and services, and which rules use them."""
+"""What a rule set uses in the world: buckets, keys, topics, queues, functions, services, next hops; and which rules do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from inbound.actions import Action
 from inbound.actions.keep import Form
+from inbound.actions.relay import Relay
 from inbound.rules import Rule, RuleSet
 
-What = Literal["bucket", "key", "topic", "queue", "function", "webhook"]
+What = Literal["bucket", "key", "topic", "queue", "function", "webhook", "next hop"]
 
 _KEYS: Mapping[str, What] = {  # the key of an action that names one
     "bucket": "bucket",
@@ -43,6 +44,21 @@ class Use:
         return form
 
     @property
+    def shared(self) -> bool:
+        """Of a key, several messages share a data key, which names none of them."""
+        return getattr(self.action, "cache_data_keys", None) is not None
+
+    @property
+    def tagged(self) -> bool:
+        """Of a bucket, objects get tags."""
+        return bool(getattr(self.action, "tags", None))
+
+    @property
+    def at_rest(self) -> str:
+        """Of a bucket, the KMS key that S3 itself encrypts under, "" when it is not ours to name."""
+        return getattr(self.action, "sse_kms_key", None) or ""
+
+    @property
     def held(self) -> bool:
         """Mail is held there, to be opened, listed and deleted later."""
         return self.action.kind == "quarantine"
@@ -50,11 +66,17 @@ class Use:
 
 def uses(ruleset: RuleSet) -> tuple[Use, ...]:
     """Everything that the enabled rules use, in their order."""
-    return tuple(
-        Use(what=what, name=name, rule=rule, action=action, role=getattr(action, "role_arn", None) or "")
-        for rule in ruleset.rules
-        if rule.enabled
-        for action in rule.course()
-        for key, what in _KEYS.items()
-        if (name := getattr(action, key, None))
-    )
+    return tuple(_uses(ruleset))
+
+
+def _uses(ruleset: RuleSet) -> Iterator[Use]:
+    for rule in ruleset.rules:
+        for action in rule.course() if rule.enabled else ():
+            role = getattr(action, "role_arn", None) or ""
+            for key, what in _KEYS.items():
+                name = getattr(action, key, None)
+                if name:
+                    yield Use(what=what, name=name, rule=rule, action=action, role=role)
+            if isinstance(action, Relay):
+                hop = action.hop
+                yield Use(what="next hop", name=hop.name if hop else "of the settings", rule=rule, action=action)

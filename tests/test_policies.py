@@ -9,10 +9,13 @@ import pytest
 
 from inbound.actions.keep import encryption_context
 from inbound.actions.kinds import ACTIONS
+from inbound.actions.s3 import S3
 from inbound.cli import main
 from inbound.policies import Home, policies
+from inbound.rules import Rule
 from inbound.ruleset import loaded
-from inbound.uses import uses
+from inbound.schema import keys
+from inbound.uses import Use, What, uses
 from tests.actions.letters import ACCOUNT, REGION, letter
 
 HOME = Home(
@@ -164,6 +167,39 @@ def test_arns_are_of_the_region_s_partition(region: str, partition: str) -> None
 def test_rules_that_are_not_enabled_need_nothing() -> None:
     ruleset = loaded("rules:\n  - {name: a, enabled: no, actions: [{s3: {bucket: mail}}]}\n", ACTIONS)
     assert uses(ruleset) == ()
+
+
+@keys
+class Termed(S3):
+    """An action that stores on terms of S3's, and has messages share data keys."""
+
+    cache_data_keys: bool | None = None
+    tags: bool = False
+    sse_kms_key: str | None = None
+
+
+def test_tags_encryption_at_rest_and_shared_data_keys_need_what_they_need() -> None:
+    action = Termed(bucket="mail", kms_key="alias/mail", cache_data_keys=True, tags=True, sse_kms_key="alias/rest")
+    rule = Rule(name="a", actions=(action,))
+    used = tuple(Use(what=what, name=name, rule=rule, action=action) for what, name in _NAMES)
+    receiver = policies(used, HOME)["receiver"]
+    assert rights(receiver) == [
+        ("s3:PutObject", "arn:aws:s3:::mail/*"),
+        ("s3:PutObjectTagging", "arn:aws:s3:::mail/*"),
+        (["kms:Decrypt", "kms:GenerateDataKey"], f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+        ("kms:GenerateDataKey", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+    ]
+    at_rest, sealing = receiver["Statement"][2:]
+    assert at_rest["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"},
+        "ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/rest"},
+    }
+    condition = sealing["Condition"]
+    assert "Null" not in condition
+    assert "aws:ses:message-id" not in condition["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"]
+
+
+_NAMES: tuple[tuple[What, str], ...] = (("bucket", "mail"), ("key", "alias/mail"))
 
 
 def test_the_names_of_statements_are_different_in_each_policy() -> None:

@@ -20,6 +20,7 @@ from inbound.cli import main
 from inbound.settings import load
 from tests.aws import aws, bucket, client, kms_key
 from tests.harness import mail, receiver
+from tests.next_hop import USUAL, next_hop
 
 __all__ = ["aws"]
 
@@ -226,6 +227,30 @@ def test_of_two_releases_at_the_same_time_one_delivers(desk: Desk, monkeypatch: 
         thread.join()
     assert (sorted(codes), len(desk.files("sns/told"))) == ([0, 1], 1)
     desk.out()
+    assert desk.held() == []
+
+
+@pytest.mark.parametrize("refusal", [b"450 4.2.1 later\r\n", b"550 5.1.1 nobody\r\n"])
+def test_what_a_next_hop_does_not_take_stays_and_who_has_it_is_not_sent_it_again(desk: Desk, refusal: bytes) -> None:
+    desk.rules(rules("relay: {host: 127.0.0.1, port: 1}"))
+    desk.receive(mail(Subject="hold"), to=("a@example.com", "b@example.com"))
+    (one,) = desk.held()
+
+    async def story() -> tuple[list[int], list[str]]:
+        async with next_hop({"RCPT b@example.com": refusal}) as hop:
+            desk.rules(rules(f"relay: {{host: 127.0.0.1, port: {hop.port}}}"))
+            codes = [await asyncio.to_thread(desk.inbound, "quarantine", "release", one["id"])]
+            hop.script = USUAL
+            codes.append(await asyncio.to_thread(desk.inbound, "quarantine", "release", one["id"]))
+            return codes, [line.partition(" ")[2] for line in hop.commands if line.startswith("RCPT")]
+
+    codes, reached = asyncio.run(story())
+    assert codes == [1, 0]
+    assert [line.partition("<")[2].partition(">")[0] for line in reached] == [
+        "a@example.com",
+        "b@example.com",
+        "b@example.com",
+    ]
     assert desk.held() == []
 
 

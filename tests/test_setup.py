@@ -25,6 +25,7 @@ from inbound.clients.invoke import Endpoint, Runner
 from inbound.setup import NAME
 from tests.aws import answering, aws, bucket, kms_key, received, topic_with_queue
 from tests.aws import client as at
+from tests.next_hop import next_hop
 from tests.servers import free_port
 
 __all__ = ["aws"]
@@ -188,6 +189,43 @@ def test_a_webhook_s_service_is_reached_and_told_nothing(shell: Shell) -> None:
         0,
         f"ok     webhook {url} (a): can be reached, and its secret is set; nothing was posted",
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"), [("host: 127.0.0.1, port: PORT", "127.0.0.1:PORT"), ("", "of the settings")]
+)
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [
+        ("220 next.example ESMTP", "127.0.0.1:PORT lets us in; nothing was sent"),
+        ("554 5.7.1 not you", "554 5.7.1 not you"),
+    ],
+)
+def test_a_next_hop_is_greeted_and_sent_nothing(shell: Shell, host: str, whose: str, greeting: str, told: str) -> None:
+    async def story() -> tuple[int, list[str], list[str]]:
+        async with next_hop({"greeting": f"{greeting}\r\n".encode()}) as hop:
+            port = str(hop.port)
+            where = host.replace("PORT", port)
+            shell.rules(f"rules:\n  - name: on\n    recipients: [example.com]\n    actions: [{{relay: {{{where}}}}}]\n")
+            shell.set("INBOUND_RELAY__HOST", "127.0.0.1")
+            shell.set("INBOUND_RELAY__PORT", port)
+            code, lines = await asyncio.to_thread(shell.setup)
+            return code, [line.replace(port, "PORT") for line in lines], hop.commands
+
+    code, lines, commands = asyncio.run(story())
+    well = greeting.startswith("220")
+    assert (code, lines[1].startswith(f"{'ok   ' if well else 'WRONG'}  next hop {whose} (on): ")) == (
+        0 if well else 1,
+        True,
+    )
+    assert told in lines[1]
+    assert commands == (["EHLO localhost", "QUIT"] if well else [])
+
+
+def test_a_next_hop_that_nobody_names_is_told_before_anything_is_tried(shell: Shell, capsys: Any) -> None:
+    shell.rules("rules:\n  - name: on\n    recipients: [example.com]\n    actions: [{relay: {}}]\n")
+    assert main(["setup"]) == 2
+    assert "relays to nowhere" in capsys.readouterr().err
 
 
 def test_each_finding_is_a_json_document(shell: Shell) -> None:

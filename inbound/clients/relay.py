@@ -123,6 +123,17 @@ class NextHop:
         except TimeoutError as error:
             raise TemporaryFailure(TIMED_OUT, f"{self.hop.name}: not done within {seconds:g} s") from error
 
+    async def greet(self) -> None:
+        """Open a session as for a message, TLS, password and all, and end it. Raises Failure."""
+        if self.hop is None:
+            raise TemporaryFailure(NOT_SET, "the settings have no relay: {host: …}")
+        try:
+            async with asyncio.timeout(self._settings.seconds):
+                session = await self._open()
+                await session.quit()
+        except TimeoutError as error:
+            raise TemporaryFailure(TIMED_OUT, f"{self.hop.name}: {self._settings.seconds:g} s are over") from error
+
     async def _turn(self, parcel: Parcel) -> Handed:
         assert self.hop is not None  # noqa: S101 - asked before
         try:

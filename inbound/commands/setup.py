@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
-from inbound.app import cloud_of, prepare, rules_in_force
+from inbound.app import cloud_of, prepare, relays_of, rules_in_force
 from inbound.commands import FOUND, WELL, command, settings_of
 from inbound.dsn import mailer_daemon
 from inbound.errors import ConfigurationError
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         commands,
         "setup",
         _setup,
-        "Try every bucket, key, topic, queue, function and webhook of the rules, and say how to mend what is wrong. "
+        "Try every bucket, key, topic, queue, function, webhook and next hop of the rules, and say how to mend what is wrong. "
         "Into each bucket and prefix it writes AMAZON_SES_SETUP_NOTIFICATION as SES does; topics and queues are told.",
     )
     setup.add_argument("--no-send", action="store_true", help="tell topics and queues nothing; they are not tried then")
@@ -61,7 +61,7 @@ def _setup(options: argparse.Namespace) -> int:
 
     async def run() -> dict[bool | None, int]:
         counts: dict[bool | None, int] = dict.fromkeys(_MARKS, 0)
-        async with cloud_of(loaded) as cloud:
+        async with relays_of(loaded) as relays, cloud_of(loaded, relays) as cloud:
             setup = Setup(cloud=cloud, account=loaded.account, region=loaded.region, send=not options.no_send)
             async for finding in _with_ours(loaded, setup(used)):
                 counts[finding.ok] += 1
