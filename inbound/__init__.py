@@ -11,20 +11,45 @@ The path of a message, and the module where each step is:
 decide, actions act. What could not be finished is deferred (`parking`), so that 250 always means done.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from inbound.authentication import authenticate
+    from inbound.consumer import (
+        aconsume,
+        aconsume_bucket,
+        aconsume_queue,
+        consume,
+        consume_bucket,
+        consume_queue,
+        records,
+        verify_webhook,
+    )
 
-__all__ = ["__version__", "authenticate"]
+__all__ = [
+    "__version__",
+    "aconsume",
+    "aconsume_bucket",
+    "aconsume_queue",
+    "authenticate",
+    "consume",
+    "consume_bucket",
+    "consume_queue",
+    "records",
+    "verify_webhook",
+]
 
 __version__ = "0.1.0"
 
+_HOMES = {  # what is loaded when it is asked for: the checks alone take 0.3 s to import
+    "authenticate": "inbound.authentication",
+    **dict.fromkeys(__all__[1:4] + __all__[5:], "inbound.consumer"),
+}
+
 
 def __getattr__(name: str) -> object:
-    """`inbound.authenticate`, loaded when it is asked for: the checks take 0.3 s to import."""
-    if name == "authenticate":
-        from inbound.authentication import authenticate  # noqa: PLC0415
-
-        return authenticate
+    """`inbound.authenticate`, `inbound.consume` and the like."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

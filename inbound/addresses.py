@@ -77,6 +77,11 @@ def parse_mailboxes(text: str) -> tuple[Mailbox, ...]:
     """The mailboxes of an address list (RFC 5322 3.4), groups flattened, empty elements left out."""
     if len(text) > LONGEST_FIELD:
         return (Mailbox("", ""),)
+    return (_parsed if len(text) < _KEPT else _parsed.__wrapped__)(text)
+
+
+@lru_cache(1024)
+def _parsed(text: str) -> tuple[Mailbox, ...]:
     return tuple(box for element in _elements(_tokens(text)) for box in _mailboxes(element))
 
 
@@ -182,6 +187,9 @@ def _mailboxes(element: list[_Token]) -> Iterator[Mailbox]:
         display = " ".join(text for kind, text in element if kind != "angle")
         for text in angles:
             yield Mailbox(display, _bare(text))
+        last = max(at for at, (kind, _) in enumerate(element) if kind == "angle")
+        if any("@" in text for _, text in element[last + 1 :]):  # nothing may stand there, and some readers take it
+            yield Mailbox("", "")
         return
     words = [text for kind, text in element if kind == "word"]
     bare = [word for word in words if "@" in word]

@@ -1,12 +1,13 @@
 """The program put together: the only module that knows every concrete class."""
 
 import contextlib
+import hmac
 import logging
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -14,10 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from inbound import rulecheck, ruleset, ruletest
+from inbound.actions import Cloud
 from inbound.actions.kinds import ACTIONS
+from inbound.actions.relay import Relay
 from inbound.addresses import a_labels
 from inbound.backscatter import Rates
-from inbound.bounces import Bounces
+from inbound.bounces import Bounces, Postman
 from inbound.clients.clamd import Clamd
 from inbound.clients.dns import Resolver as Dns
 from inbound.clients.invoke import Runner
@@ -35,14 +38,18 @@ from inbound.offload import offload
 from inbound.parking import NoParking, SqliteLedger
 from inbound.receive import Rebuff
 from inbound.receive.edge import host_and_port
+from inbound.recipients import Domains
 from inbound.record import Record
 from inbound.reports.collect import Collector
+from inbound.reports.send import LOCK, Mailing, alone, mailings
 from inbound.reports.store import FILE as REPORTS
 from inbound.reports.store import Store
 from inbound.reports.write import Issue, Period, Reporter, issued
-from inbound.rules import RuleSet
+from inbound.rules import Rule, RuleSet
 from inbound.samples import shipped
+from inbound.schema import Place
 from inbound.settings import Settings, contradictions
+from inbound.srs import Srs
 from inbound.stages import Resolver
 from inbound.stages.arc import Arc
 from inbound.stages.dkim import Dkim
@@ -70,6 +77,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
+
+FUNCTION_SECONDS = 30.0  # that a command waits for the functions it has queued, with cloud: local
 
 NOT_ASKED = "this check was not asked for"
 SKIPPED = {  # the verdict of each stage that is left out
@@ -112,10 +121,12 @@ class Judge:
         self.settings = settings
         self.resolver = resolver_of(settings)
         self.ruleset = rules or rules_in_force(settings)
+        secret = _secret(settings, make=self.makes_secret)
+        self.srs = srs_of(settings, secret, now)
         self.sight = Sight(
-            gate=Gate(settings.block_list, settings.domains, self.resolver),
+            gate=Gate(settings.block_list, settings.domains, self.resolver, srs=self.srs),
             stages=_stages(settings, self.resolver, now, only),
-            secret=_secret(settings, make=self.makes_secret),
+            secret=secret,
             now=now,
             split=settings.split_recipients,
         )
@@ -142,23 +153,14 @@ class App(Judge):
         super().__init__(settings, rules=rules, now=now)
         self._note = note
         self._collector = Collector(_reports(settings), now=now) if settings.reports.collect else None
-        self._cloud = cloud_of(settings)
-        self._relays = relays_of(settings)
+        self._relays = relays_of(settings, self.srs)
+        self._cloud = cloud_of(settings, self._relays)
         self._ledger = _ledger(settings)
         self._greylist = _greylist(settings, now)
-        self._bounces = _bounces(settings, self._cloud)
+        self._bounces = _bounces(settings, self._cloud, self._relays)
         self._path = Path(
             sight=self.sight,
-            means=Means(
-                cloud=self._cloud,
-                ledger=self._ledger,
-                parking=NoParking(),
-                budget=settings.deadlines.deliver,
-                account=settings.account,
-                region=settings.region,
-                ours=settings.events == "inbound",
-                bounces=self._bounces,
-            ),
+            means=_means(settings, self._cloud, self._ledger, self._bounces),
             hostname=settings.hostname,
             authserv_id=settings.authserv_id or settings.hostname,
             greylist=self._greylist,
@@ -208,7 +210,7 @@ def prepare(settings: Settings) -> None:
     try:
         _secret(settings, make=True)
         _ledger(settings).close()
-        if settings.dsn.through:
+        if settings.tells:
             _rates(settings).close()
         if settings.reports.collect:
             _reports(settings).close()
@@ -221,8 +223,30 @@ def prepare(settings: Settings) -> None:
 
 
 def rules_of(settings: Settings) -> RuleSet:
-    """The rule set as it is written, tested or not. Raises ConfigurationError."""
-    return ruleset.load(settings.rules or shipped("rules"), ACTIONS)
+    """The rule set as it is written, tested or not, and what the settings add to it. Raises ConfigurationError."""
+    loaded = ruleset.load(settings.rules or shipped("rules"), ACTIONS)
+    impossible = [
+        rule.place.problem(f"rule {rule.name!r} {flaw}")
+        for rule in loaded.rules
+        for action in rule.actions
+        if isinstance(action, Relay) and (flaw := action.flaw(settings.relay))
+    ]
+    if impossible:
+        raise ConfigurationError(impossible)
+    if not settings.relay.srs_domain:
+        return loaded
+    return replace(loaded, rules=(*loaded.rules, returns(settings.relay.srs_domain)))
+
+
+def returns(domain: str) -> Rule:
+    """The rule behind all others that hands on what comes back to senders whom `mail_from: srs` has rewritten."""
+    return Rule(
+        name="srs-returns",
+        why="What comes back to a rewritten sender is for the sender.",
+        recipients=frozenset({f"srs0=@{domain}", f"srs1=@{domain}"}),
+        actions=(Relay(mail_from="srs", to="srs"),),
+        place=Place(file="relay.srs_domain"),
+    )
 
 
 def rules_in_force(settings: Settings) -> RuleSet:
@@ -243,21 +267,57 @@ def warnings_of(settings: Settings, loaded: RuleSet) -> tuple[Problem, ...]:
     return rulecheck.warnings(loaded, replace(settings, clamd=clamd_of(settings)))
 
 
-def cloud_of(settings: Settings) -> "LocalCloud | AwsCloud":
-    """Where buckets, keys, functions and topics are; an async context."""
+def cloud_of(settings: Settings, relays: Relays | None = None) -> "LocalCloud | AwsCloud":
+    """Where buckets, keys, functions and topics are, and mail is sent on through; an async context."""
     if settings.cloud == "aws":
         from inbound.clients.aws import AwsCloud  # noqa: PLC0415 - boto3 takes long to import, and not all need it
 
-        return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url)
+        return AwsCloud(region=settings.region, endpoint_url=settings.endpoint_url, relays=relays)
     runner = Runner(settings.functions, account=settings.account, region=settings.region)
-    return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner)
+    return LocalCloud(settings.data_dir, account=settings.account, region=settings.region, runner=runner, relays=relays)
 
 
-def relays_of(settings: Settings) -> Relays:
+@contextlib.asynccontextmanager
+async def means_of(settings: Settings) -> AsyncIterator[Means]:
+    """What deliveries work with outside of a receiver: nobody is told of refusals.
+
+    At the end it waits for functions that nobody waits for.
+    """
+    with contextlib.closing(_ledger(settings)) as ledger:
+        srs = srs_of(settings, _secret(settings, make=False))
+        async with relays_of(settings, srs) as relays, cloud_of(settings, relays) as cloud:
+            yield _means(settings, cloud, ledger)
+            if isinstance(cloud, LocalCloud):
+                await cloud.idle(FUNCTION_SECONDS)
+
+
+def _means(settings: Settings, cloud: Cloud, ledger: SqliteLedger, bounces: Bounces | None = None) -> Means:
+    return Means(
+        cloud=cloud,
+        ledger=ledger,
+        parking=NoParking(),
+        budget=settings.deadlines.deliver,
+        account=settings.account,
+        region=settings.region,
+        ours=settings.events == "inbound",
+        bounces=bounces,
+    )
+
+
+def srs_of(settings: Settings, secret: bytes, now: Callable[[], float] = time.time) -> Srs | None:
+    """What rewrites senders, None without `relay.srs_domain`. Its key is made of the installation's secret."""
+    if not settings.relay.srs_domain:
+        return None
+    domains = Domains(settings.domains)
+    key = hmac.digest(secret, b"srs", "sha256").hex().encode("ascii")
+    return Srs(key, settings.relay.srs_domain, days=settings.relay.srs_days, ours=domains.include, now=now)
+
+
+def relays_of(settings: Settings, srs: Srs | None = None) -> Relays:
     """Where mail that leaves goes; an async context. Raises ConfigurationError."""
     addresses = (one if isinstance(one, str) else one.address for one in settings.listen)
     listening = frozenset((_address(host or ""), port) for host, port in map(host_and_port, addresses))
-    return Relays(settings.relay, hostname=settings.hostname, listening=listening)
+    return Relays(settings.relay, hostname=settings.hostname, listening=listening, srs=srs)
 
 
 def _address(host: str) -> str:
@@ -306,7 +366,7 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
         iprev=Iprev(resolver),
         spf=Spf(resolver, receiver=settings.hostname, now=now),
         dkim=Dkim(resolver, now=now),
-        arc=Arc(resolver),
+        arc=Arc(resolver, now=now),
         dmarc=Dmarc(resolver),
         virus=Virus(Clamd(clamd)) if clamd else NoScanner(),
         spam=Spam(settings.spam, hostname=settings.hostname, now=now),
@@ -349,22 +409,47 @@ def collected(settings: Settings) -> Store:
 
 async def write_reports(settings: Settings, directory: FilePath, period: Period) -> list[Issue]:
     """Write the report of each domain that asks for one. Raises ConfigurationError."""
-    ours = settings.reports
-    reporter = Reporter(
-        receiver=a_labels(settings.hostname) or "localhost",
-        org_name=ours.org_name or settings.hostname,
-        email=ours.email or f"postmaster@{settings.domains[0].lstrip('.') if settings.domains else settings.hostname}",
-        extra_contact_info=ours.extra_contact_info,
-    )
     resolver = resolver_of(settings)
     with contextlib.closing(collected(settings)) as store:
         try:
-            return [issue async for issue in issued(store, reporter, period, directory, resolver)]
+            return [issue async for issue in issued(store, _reporter(settings), period, directory, resolver)]
         except OSError as error:
             message = f"cannot be written to: {error.strerror or error}"
             raise ConfigurationError([Problem(file=str(directory), line=0, column=0, message=message)]) from error
         finally:
             await resolver.close()
+
+
+async def send_reports(settings: Settings, days: Sequence[int], *, dry: bool) -> list[Mailing]:
+    """Send the reports of these days through the next hop; `dry` tells what would be sent. Raises ConfigurationError."""
+    if not settings.relay.host and not dry:
+        message = "reports are sent through a next hop: `relay: {host: …}` names it"
+        raise ConfigurationError([Problem(file="relay.host", line=0, column=0, message=message)])
+    resolver, lock = resolver_of(settings), settings.data_dir / LOCK
+    with contextlib.closing(collected(settings)) as store, contextlib.ExitStack() as running:
+        try:
+            running.enter_context(alone(lock))
+            async with relays_of(settings) as relays:
+                postman = None if dry else relays.to()
+                return [one async for one in mailings(store, _reporter(settings), days, resolver, postman)]
+        except BlockingIOError as error:
+            message = "another run is sending reports"
+            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
+        except OSError as error:
+            message = f"cannot be written to: {error.strerror or error}"
+            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
+        finally:
+            await resolver.close()
+
+
+def _reporter(settings: Settings) -> Reporter:
+    ours = settings.reports
+    return Reporter(
+        receiver=a_labels(settings.hostname) or "localhost",
+        org_name=ours.org_name or settings.hostname,
+        email=ours.email or f"postmaster@{settings.domains[0].lstrip('.') if settings.domains else settings.hostname}",
+        extra_contact_info=ours.extra_contact_info,
+    )
 
 
 def _reports(settings: Settings) -> Store:
@@ -377,16 +462,15 @@ def _greylist(settings: Settings, now: Callable[[], float]) -> Greylist | None:
     return Greylist(settings.greylist, settings.data_dir / "greylist.sqlite", now=now)
 
 
-def _bounces(settings: Settings, cloud: "LocalCloud | AwsCloud") -> Bounces | None:
+def _bounces(settings: Settings, cloud: "LocalCloud | AwsCloud", relays: Relays) -> Bounces | None:
     """How senders are told of what could not be refused in the session; None where they cannot be."""
-    if not settings.dsn.through:
+    if not settings.tells:
         return None
-    # through: ses has cloud: aws
-    postman = (
-        Outbox(settings.data_dir / "outbox")
-        if isinstance(cloud, LocalCloud) or settings.dsn.through == "outbox"
-        else Ses(cloud)
-    )
+    postman: Postman = relays.to()
+    if settings.dsn.through == "outbox":
+        postman = Outbox(settings.data_dir / "outbox")
+    elif settings.dsn.through == "ses" and not isinstance(cloud, LocalCloud):  # it has cloud: aws
+        postman = Ses(cloud)
     return Bounces(postman=postman, rates=_rates(settings), hostname=settings.hostname, sender=settings.dsn.sender)
 
 

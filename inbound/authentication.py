@@ -63,7 +63,7 @@ async def authenticate(
             iprev=Iprev(dns),
             spf=Spf(dns, receiver=receiver, now=lambda: started),
             dkim=Dkim(dns, now=lambda: started),
-            arc=Arc(dns),
+            arc=Arc(dns, now=lambda: started),
             dmarc=Dmarc(dns),
             virus=_NotAsked(),
             spam=_NotAsked(),

@@ -1,4 +1,4 @@
-"""The command line: `inbound serve | check | rules | get | reports | doctor | demo`."""
+"""The command line: `inbound serve | check | rules | get | ls | open | quarantine | setup | reports | doctor | demo`."""
 
 import argparse
 import logging
@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from inbound import __version__
-from inbound.commands import FOUND, UNABLE, WELL, check, demo, doctor, get, reports, rules, serve
+from inbound.commands import FOUND, UNABLE, WELL, check, demo, doctor, get, ls, quarantine, reports, rules, serve, setup
+from inbound.commands import open as opening
 from inbound.errors import ConfigurationError, Failure
 
-COMMANDS = (serve, check, rules, get, reports, doctor, demo)
+COMMANDS = (serve, check, rules, get, ls, opening, quarantine, setup, reports, doctor, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

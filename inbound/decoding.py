@@ -9,6 +9,7 @@ import binascii
 import contextlib
 from collections.abc import Callable
 from encodings.aliases import aliases
+from functools import lru_cache
 
 _SAFE_NAMES = """ascii latin_1 utf_8 utf_8_sig utf_7 utf_16 utf_16_le utf_16_be utf_32 utf_32_le utf_32_be
     cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp437 cp720 cp737 cp775 cp850 cp852 cp855 cp856 cp857 cp858
@@ -18,6 +19,7 @@ _SAFE_NAMES = """ascii latin_1 utf_8 utf_8_sig utf_7 utf_16 utf_16_le utf_16_be 
     mac_arabic mac_croatian mac_cyrillic mac_greek mac_iceland mac_latin2 mac_roman mac_romanian mac_turkish
     big5 big5hkscs gb2312 gbk gb18030 hz euc_jp euc_jis_2004 euc_jisx0213 euc_kr johab shift_jis shift_jis_2004 shift_jisx0213
     iso2022_jp iso2022_jp_1 iso2022_jp_2 iso2022_jp_2004 iso2022_jp_3 iso2022_jp_ext iso2022_kr"""
+_LONGEST_LABEL = 64
 _SAFE = frozenset(_SAFE_NAMES.split())
 _CODECS = {alias: codec for alias, codec in aliases.items() if codec in _SAFE} | {codec: codec for codec in _SAFE}
 # Labels that mail carries and Python does not know, and the supersets that writers mean by the narrower name.
@@ -32,6 +34,11 @@ _CODECS |= {
 
 def codec(charset: str) -> str:
     """Python's name of the codec for a charset label, "" when the label is not one we decode by."""
+    return (_codec if len(charset) < _LONGEST_LABEL else _codec.__wrapped__)(charset)
+
+
+@lru_cache(256)
+def _codec(charset: str) -> str:
     label = charset.partition("*")[0].strip(" \t\r\n\"'").lower()  # RFC 2231 5: a language may follow
     return _CODECS.get(label.replace("-", "_").replace(" ", "_"), "")
 

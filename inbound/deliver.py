@@ -3,7 +3,8 @@
 1. Nothing runs when the decision has no steps: it defers, or no rule took the mail. Otherwise the steps run in order, each
    for the recipients that met its rule.
 2. An action that fails follows its `on_failure`. `retry` asks the parking; what it does not take is deferred (451), after
-   what was done is written down, so that the sender's retry skips it.
+   what was done is written down, so that the sender's retry skips it. An action may be done for some recipients and not for
+   others (`Done.refusals`): whom it reached is written down, whom it refused is refused, and goes no further.
 3. All actions share one budget of seconds. An action with `patience` (a function that is waited for) may outlast it.
 4. Recipients that were refused while others were taken cannot hear it in the session. The sender is told by a notification
    (`bounces`), or it is decided that it must not be; only then is the answer 250. Without a way to tell it is 451, as it is
@@ -44,7 +45,10 @@ NOT_DONE = Reply(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What delivery works with. `budget` is seconds for all actions of a message. `bounces` is None where nobody can be told."""
+    """What delivery works with. `budget` is seconds for all actions of a message. `bounces` is None where nobody can be told.
+
+    `at_once`: each thing done is written down when it was done, not only before a deferral.
+    """
 
     cloud: Cloud
     ledger: Ledger
@@ -54,6 +58,7 @@ class Means:
     region: str
     ours: bool = True  # events have our own key beside SES's
     bounces: Bounces | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
         return Delivery(reply=decision.reply)
     untaken = [walk for walk in decision.walks if walk.reply.refuses and not walk.actions]
     refused = {walk.recipient: Refused(recipient=walk.recipient, reply=walk.reply, rule="") for walk in untaken}
-    course = _Course(mail=mail, verdicts=verdicts, block=block, means=means, refused=refused)
+    course = _Course(mail=mail, verdicts=verdicts, decision=decision, block=block, means=means, refused=refused)
     try:
         for step in decision.steps:
             await course.run(step)
@@ -103,6 +108,7 @@ class _Course:
 
     mail: Mail
     verdicts: Verdicts
+    decision: Decision
     block: bytes
     means: Means
     added: list[tuple[bytes, tuple[str, ...]]] = field(default_factory=list)  # header fields, and in whose walks
@@ -127,16 +133,33 @@ class _Course:
             if done is None:
                 continue
             if action.takes:
-                self.taken.update(recipients)
+                self.taken.update(who for who in recipients if who not in done.refusals)
+            recipients = self.without(step.rule.name, action, recipients, done.refusals)
             if done.added:
                 self.added.append((done.added, recipients))
             if done.reply:
-                self.refuse(step.rule.name, action, done.reply, recipients)
-            if action.ends or done.onward is Onward.STOP_RULE_SET:
+                self.refuse(step.rule.name, action, dict.fromkeys(recipients, done.reply))
+            if action.ends or done.onward is Onward.STOP_RULE_SET or not recipients:
                 self.ended.update(recipients)
                 return
             if done.onward is Onward.STOP_RULE:
                 return
+
+    def without(
+        self, rule: str, action: Action, recipients: tuple[str, ...], refusals: Mapping[str, Reply]
+    ) -> tuple[str, ...]:
+        """The recipients that go on: the refused ones' walks end here, and one that must wait makes the message wait.
+
+        With `on_failure: continue` all go on.
+        """
+        if action.on_failure == "continue":
+            return recipients
+        waiting = tuple(who for who, reply in refusals.items() if reply.defers)
+        if waiting:
+            raise _Deferred(rule, waiting)
+        self.refuse(rule, action, refusals)
+        self.ended.update(refusals)
+        return tuple(who for who in recipients if who not in refusals)
 
     async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done | None:
         """One action, unless it was done before the message was deferred. None: it failed and the rule goes on."""
@@ -146,8 +169,9 @@ class _Course:
             note("already done", {})
             self.done[key] = self.before[key]
             return _remembered(action, self.before[key])
+        reached = frozenset(one.removeprefix(f"{key}/") for one in self.before if one.startswith(f"{key}/"))
         try:
-            done = await self.attempt(action, step.rule.name, recipients)
+            done = await self.attempt(action, step.rule.name, recipients, reached)
         except Failure as failure:
             note("failed", {"reason": failure.reason, "detail": failure.detail})
             if action.on_failure == "continue":
@@ -157,10 +181,14 @@ class _Course:
             log.exception("action %s crashed", action.kind, extra={"message_id": self.mail.message_id})
             note("failed", {"reason": "crashed", "detail": type(error).__name__})
             raise _Deferred(step.rule.name, recipients) from error
-        note("done", done.detail)
+        note("partly done" if done.refusals else "done", done.detail)
         # A function that refuses for now is asked again by the retry: it may have another answer then.
-        if action.outward and not (done.reply and done.reply.defers):
+        if done.refusals:
+            self.done.update({f"{key}/{one}": done.onward.value for one in done.reached})
+        elif action.outward and not (done.reply and done.reply.defers):
             self.done[key] = f"{done.onward.value} {done.reply or ''}".rstrip()
+        if action.lasting or self.means.at_once:
+            await self.remember()
         return done
 
     def noting(self, rule: str, kind: str, recipients: tuple[str, ...]) -> Callable[[str, Mapping[str, str]], None]:
@@ -174,28 +202,33 @@ class _Course:
 
         return note
 
-    def refuse(self, rule: str, action: Action, reply: Reply, recipients: tuple[str, ...]) -> None:
+    def refuse(self, rule: str, action: Action, refusals: Mapping[str, Reply]) -> None:
         sender = getattr(action, "sender", "")
-        for who in recipients:
+        for who, reply in refusals.items():
             self.refused[who] = Refused(recipient=who, reply=reply, rule=rule, sender=sender)
 
     def seen(self) -> bytes:
         """The header fields that rules added. As in SES all later actions see them, until the walks they belong to end."""
         return b"".join(added for added, walks in self.added if not self.ended.issuperset(walks))
 
-    async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...]) -> Done:
+    async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...], reached: frozenset[str]) -> Done:
         seconds = max(self.until - time.monotonic(), action.patience)
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
+        added = self.seen()
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, self.seen()),
+            content=stamped(self.mail, self.block, added),
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,
+            reached=reached,
+            head=self.block + added,
+            walks=tuple(walk for walk in self.decision.walks if walk.recipient in recipients),
+            ruleset=self.decision.ruleset,
         )
         try:
             async with asyncio.timeout(seconds):

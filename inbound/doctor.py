@@ -75,10 +75,10 @@ def _told(receiving: Connection, patience: float) -> list[Finding]:
 def _look(name: str, servers: str, memory: int, sending: Connection) -> None:
     """In a process of its own: tell one finding after the other."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    nameservers = nameservers_of(servers)
     try:
+        nameservers = nameservers_of(servers)
         asking = _asking()
-    except (ImportError, MemoryError):  # there is no room for a library; its end says so
+    except (ImportError, MemoryError, SystemError):  # there is no room for a library; its end says so
         return
     for check, ask in asking.items():
         try:

@@ -4,10 +4,10 @@
 2. The zones are asked all at once. One that does not answer, or answers with what is no listing (RFC 5782 2.1, 2.3), lists
    nobody; its name stands in the verdict.
 3. `record_only` leaves a listing to the rules: the verdict says it, the gate lets it pass.
-4. Mail is taken for our `domains` and for bare `postmaster` (RFC 5321 4.5.1), whatever the rules say: never a relay.
+4. Mail is taken for our `domains` and for bare `postmaster` (RFC 5321 4.5.1), whatever the rules say: never a relay. An SRS
+   address at the domain where senders are rewritten must be genuine.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -15,8 +15,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
 from inbound.mail import IPAddress
+from inbound.offload import side_by_side
+from inbound.recipients import Domains
 from inbound.reply import Reply
 from inbound.settings import BlockList, DnsblZone
+from inbound.srs import Srs, SrsError
 from inbound.stages import Resolver
 from inbound.verdicts import BlockVerdict, Listing
 
@@ -36,13 +39,15 @@ Network = IPv4Network | IPv6Network
 class Gate:
     """Who may speak to us and for whom, by settings whose networks, zones and domains are known to be such."""
 
-    def __init__(self, block_list: BlockList, domains: Iterable[str], resolver: Resolver) -> None:
+    def __init__(
+        self, block_list: BlockList, domains: Iterable[str], resolver: Resolver, *, srs: Srs | None = None
+    ) -> None:
         self._allow = _Networks(block_list.allow)
         self._deny = _Networks(block_list.deny)
         self._zones = tuple(_Zone(zone, resolver) for zone in block_list.dnsbl)
         self._record_only = block_list.record_only
-        self._domains = frozenset(a_labels(name) for name in domains if not name.startswith("."))
-        self._above = frozenset(a_labels(name[1:]) for name in domains if name.startswith("."))
+        self._srs = srs
+        self._domains = Domains(domains)
 
     async def look_up(self, ip: IPAddress) -> BlockVerdict:
         """What the operator's lists say of this client. Never raises: a zone in trouble is `unanswered`."""
@@ -53,7 +58,7 @@ class Gate:
         denied = self._deny.around(ip)
         if denied:
             return BlockVerdict(blocked=True, listings=(Listing(list="deny", entry=str(denied)),))
-        found = await asyncio.gather(*(zone.look_up(ip) for zone in self._zones))
+        found = await side_by_side(zone.look_up(ip) for zone in self._zones)
         listings = tuple(listing for listing in found if isinstance(listing, Listing))
         return BlockVerdict(
             blocked=bool(listings),
@@ -67,23 +72,24 @@ class Gate:
         """The refusal of this recipient for a client with this verdict, or None: it may pass."""
         if block.blocked and not self._record_only:
             return _blocked(block.listings)
-        return None if self.is_ours(recipient) else NOT_OURS
+        return self._returned(recipient) if self.is_ours(recipient) else NOT_OURS
+
+    def _returned(self, recipient: str) -> Reply | None:
+        """An SRS address must be one that we gave out, not long ago: otherwise anybody could have mail sent on to anybody."""
+        if self._srs is None or not self._srs.claims(recipient):
+            return None
+        try:
+            self._srs.reverse(recipient)
+        except SrsError as error:
+            return Reply(550, "5.1.1", "This return address is not valid here, or not any more", str(error))
+        return None
 
     def is_ours(self, recipient: str) -> bool:
         """The address is bare `postmaster`, or its domain is among our `domains`."""
         _, at, domain = recipient.rpartition("@")
         if not at:
             return recipient.lower() == "postmaster"
-        name = a_labels(domain)
-        if not name:
-            return False
-        return name in self._domains or any(above in self._above for above in _parents(name))
-
-
-def _parents(name: str) -> Iterable[str]:
-    while "." in name:
-        name = name.partition(".")[2]
-        yield name
+        return self._domains.include(domain)
 
 
 def _blocked(listings: tuple[Listing, ...]) -> Reply:

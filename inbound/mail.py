@@ -8,8 +8,8 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from inbound.addresses import Mailbox, parse_mailboxes
@@ -75,6 +75,14 @@ class Headers:
 
     fields: tuple[HeaderField, ...]
     size: int
+    by_name: Mapping[str, tuple[HeaderField, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sort the fields by their names in lower case."""
+        found: dict[str, list[HeaderField]] = {}
+        for one in self.fields:
+            found.setdefault(one.name.lower(), []).append(one)
+        object.__setattr__(self, "by_name", {name: tuple(fields) for name, fields in found.items()})
 
     @classmethod
     def of(cls, raw: bytes) -> "Headers":
@@ -94,17 +102,15 @@ class Headers:
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """Every field of that name, case folded, from the top."""
-        wanted = name.lower()
-        return tuple(field for field in self.fields if field.name.lower() == wanted)
+        return self.by_name.get(name.lower(), ())
 
     def first(self, name: str) -> HeaderField | None:
         """The topmost field of that name."""
-        wanted = name.lower()
-        return next((field for field in self.fields if field.name.lower() == wanted), None)
+        return next(iter(self.all(name)), None)
 
     def mailboxes(self, name: str) -> tuple[Mailbox, ...]:
         """The mailboxes of all fields of that name."""
-        return tuple(box for field in self.all(name) for box in parse_mailboxes(field.value))
+        return tuple(box for one in self.all(name) for box in parse_mailboxes(one.value))
 
 
 def _field_end(block: bytes, start: int) -> int:
@@ -143,6 +149,10 @@ class Mail:
     received_at: float
     message_id: str
     smtputf8: bool = False
+
+    def __hash__(self) -> int:
+        """Enough to tell messages apart, without the octets."""
+        return hash(self.message_id)
 
     @property
     def body(self) -> bytes:

@@ -10,7 +10,7 @@
 4. Content is decoded when asked for, no more of it than asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ HEADER_LINES = 20_000  # of all parts
 FIELD_OCTETS = 512 * 1024  # of all fields that we read, of all parts
 LIKE_DELIMITERS = 100_000  # lines that begin as an open boundary does and are none
 ENCODED_MESSAGES = 3  # messages inside base64 or quoted-printable inside such messages
+_LONGEST_TEXT = 256 * 1024
 _LONGEST_PREFIX = 16  # of what open boundaries have in common: bytes.find is linear for short needles
 _LONGEST_DELIMITER = LONGEST_BOUNDARY + 256  # blanks may follow
 
@@ -57,6 +58,17 @@ class Part:
     def text(self, limit: int) -> str:
         """The text of the first `limit` octets, by the declared charset where it is one."""
         return decode(self.content(limit), self.charset)
+
+    def ends(self, limit: int, last: int) -> tuple[str, ...]:
+        """The text where it has `limit` octets at most, else its beginning and its `last` octets, that many in all.
+
+        Of what is very long, what comes last in the first 256 KiB.
+        """
+        octets = self.content(_LONGEST_TEXT)
+        if len(octets) <= limit:
+            return (decode(octets, self.charset),)
+        whole = (len(octets) - last) // 4 * 4  # no character of UTF-16 or UTF-32 is cut
+        return decode(octets[: limit - last], self.charset), decode(octets[whole:], self.charset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,5 +392,5 @@ def _is_type(kind: str) -> bool:
     return bool(slash and main and sub) and kind.isascii() and len(kind) < 128 and "/" not in sub  # noqa: PLR2004
 
 
-def _first(of: dict[str, list[bytes]], name: str) -> bytes:
+def _first(of: Mapping[str, list[bytes]], name: str) -> bytes:
     return of.get(name, [b""])[0]

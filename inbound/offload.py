@@ -1,4 +1,4 @@
-"""The one door to threads, and the bridge that lets synchronous libraries wait for coroutines.
+"""The one door to threads and tasks, and the bridge that lets synchronous libraries wait for coroutines.
 
 1. `offload` runs work that takes a processor for long (a big body's hash) in a small pool of threads; `aside` runs what waits
    for a disk, in a pool of its own, so that neither keeps the other waiting.
@@ -8,10 +8,10 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
@@ -59,6 +59,12 @@ async def bridge(function: Callable[Arguments, Result], *args: Arguments.args, *
         else:
             outcome = child.switch(value)
     return cast("Result", outcome)
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """What each comes to, in order; a task for each where there are several."""
+    several = list(work)
+    return [await several[0]] if len(several) == 1 else await asyncio.gather(*several)
 
 
 def wait(awaitable: Awaitable[Result]) -> Result:

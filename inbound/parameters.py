@@ -3,12 +3,14 @@
 Octets stay octets on the way, one character for one (latin-1), because a boundary is octets whatever they would mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from inbound import decoding
 
 LONGEST_FIELD = 8192  # octets of one field that are read
+_OFTEN = 200  # octets of a field that is worth remembering
 _SECTIONS = 100  # of one RFC 2231 parameter
 _BLANKS = " \t\r\n"
 
@@ -20,13 +22,20 @@ def file_name(value: bytes) -> str:
     return decoding.encoded_words(decoding.decode(value)).translate(_CONTROLS).strip().rstrip(". ")
 
 
-def field_of(values: list[bytes]) -> tuple[str, dict[str, list[bytes]]]:
+def field_of(values: Sequence[bytes]) -> tuple[str, Mapping[str, list[bytes]]]:
     """The value before the first semicolon, lower case, and the parameters behind it, each with all it is given as."""
     if not values:
         return "", {}
-    octets = b" ".join(line.strip() for line in values[0][:LONGEST_FIELD].splitlines())
+    return (_often if len(values[0]) < _OFTEN else _field)(values[0])
+
+
+def _field(written: bytes) -> tuple[str, Mapping[str, list[bytes]]]:
+    octets = b" ".join(line.strip() for line in written[:LONGEST_FIELD].splitlines())
     value, _, rest = octets.decode("latin-1").partition(";")
-    return value.partition("(")[0].strip(_BLANKS).lower(), _parameters(rest)
+    return value.partition("(")[0].strip(_BLANKS).lower(), _parameters(rest) if rest else {}
+
+
+_often = lru_cache(1024)(_field)
 
 
 def _parameters(text: str) -> dict[str, list[bytes]]:

@@ -4,12 +4,14 @@
     user+label@example.com  only that labelled form
     example.com             every address at the domain, none below it
     .example.com            every address at the domains below it, none at itself
+    SRS0=@example.com       every SRS0 address at the domain, whatever is behind the `=`; SRS1= likewise
 
 Local parts fold case; domains are lower-case A-labels. An address meets a pattern when one of its `forms` is the pattern,
 so a look-up in a set of patterns is one for each form, whatever the size of the set.
 """
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from inbound.addresses import a_labels
@@ -67,7 +69,27 @@ def forms(address: str) -> tuple[str, ...]:
     bare = local.partition("+")[0]
     addresses = (f"{local}@{name}", f"{bare}@{name}") if bare and bare != local else (f"{local}@{name}",)
     labels = name.split(".")
+    tag = local.removeprefix('"')[:5]
+    if tag[:4] in ("srs0", "srs1") and tag[4:] in ("=", "+", "-"):
+        addresses = (*dict.fromkeys((*addresses, f"{tag[:4]}=@{name}")),)
     return (*addresses, name, *("." + ".".join(labels[at:]) for at in range(1, len(labels))))
+
+
+class Domains:
+    """Our domains as the settings have them: `d` for the domain, `.d` for those below it."""
+
+    def __init__(self, domains: Iterable[str]) -> None:
+        domains = tuple(domains)
+        self._themselves = frozenset(a_labels(name) for name in domains if not name.startswith("."))
+        self._above = frozenset(a_labels(name[1:]) for name in domains if name.startswith("."))
+
+    def include(self, domain: str) -> bool:
+        """The domain is one of them."""
+        name = a_labels(domain)
+        labels = name.split(".")
+        return bool(name) and (
+            name in self._themselves or any(".".join(labels[at:]) in self._above for at in range(1, len(labels)))
+        )
 
 
 def _folded(local: str) -> str:

@@ -5,7 +5,11 @@ mail that could meet it.
 """
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
+from inbound.actions.relay import Relay
+from inbound.addresses import a_labels
+from inbound.clients.relay import hop_of
 from inbound.conditions import ALWAYS, NEVER, attributes_of
 from inbound.errors import Problem
 from inbound.recipients import forms
@@ -26,6 +30,7 @@ def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
         found += _unreachable(rule, rules[:position], domains)
         found += _elsewhere(rule, domains)
         found += _stored_twice(rule, rules[:position])
+        found += _handed_on(rule, settings)
         if not settings.clamd and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
             found.append(_about(rule, "asks about viruses, but there is no scanner: the verdict is always DISABLED"))
         trusted = settings.trusted.authserv_ids and settings.trusted.forwarders
@@ -100,8 +105,38 @@ def _stored_twice(rule: Rule, before: Sequence[Rule]) -> Iterator[Problem]:
             )
 
 
+def _handed_on(rule: Rule, settings: Settings) -> Iterator[Problem]:
+    """Mail that goes on where it can be read, where it comes from, or where one refusal keeps others waiting."""
+    relays = [action for action in rule.actions if isinstance(action, Relay)]
+    for hop in dict.fromkeys(action.hop or hop_of(settings.relay) for action in relays):
+        if hop is None:
+            continue
+        if hop.tls in ("none", "opportunistic") and not _is_here(hop.host):
+            yield _about(rule, f"relays to {hop.name} with tls: {hop.tls}, so others may read it on the way")
+        if hop.host == a_labels(settings.hostname) != "localhost":
+            yield _about(rule, f"relays to {hop.name}, which is our own hostname")
+    alone = rule.recipients is not None and len(rule.recipients) == 1 and "@" in next(iter(rule.recipients))
+    if any(action.to is None and action.on_failure != "continue" for action in relays) and not (
+        alone or settings.tells
+    ):
+        yield _about(
+            rule,
+            "relays for several recipients, and the settings have neither `relay` nor `dsn`: when the next hop refuses one of "
+            "a message's recipients and takes another, the sender is answered 451 until it gives up",
+        )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761 6.3
+
+
 def _stores(rule: Rule) -> set[str]:
-    places = [(getattr(action, "bucket", None), getattr(action, "prefix", "")) for action in rule.actions]
+    # What is held has keys that name the rule.
+    actions = [action for action in rule.actions if action.kind != "quarantine"]
+    places = [(getattr(action, "bucket", None), getattr(action, "prefix", "")) for action in actions]
     return {f"{bucket}/{prefix}".rstrip("/") for bucket, prefix in places if bucket}
 
 

@@ -159,7 +159,7 @@ class Decision:
 
     It is empty too when no rule took the mail for any recipient; then `reply` refuses. `reason` is a stable constant when
     the answer is not a rule's own: UNDECIDED, NO_RULE_TOOK_IT, DIFFERENT_ANSWERS, else "". `by_dmarc`: DMARC failed, and had
-    it passed, the mail would have been refused or put apart where it is not, or the other way round.
+    it passed, the mail would have been refused or put apart where it is not, or the other way round. `ruleset` is its version.
     """
 
     walks: tuple[Walk, ...]
@@ -167,6 +167,7 @@ class Decision:
     reply: Reply
     reason: str = ""
     by_dmarc: bool = False
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +211,7 @@ def decide(
         reply=reply,
         reason=reason,
         by_dmarc=_by_dmarc(ruleset, facts, courses),
+        ruleset=ruleset.version,
     )
 
 
@@ -342,8 +344,9 @@ def _certain_refusal(ahead: _Ahead) -> Reply | None:
         if rest != ALWAYS:
             return None
         for action in rule.course():
-            # A bounce that tells a topic needs the message to tell of.
-            if action.refusal is not None and action.ends and getattr(action, "topic_arn", None) is None:
+            if getattr(action, "topic_arn", None) is not None:  # it needs the message to tell of
+                return None
+            if action.refusal is not None and action.ends:
                 return action.refusal
             if action.outward or action.takes or action.refusal is not None:
                 return None

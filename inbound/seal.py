@@ -6,8 +6,8 @@
    AWS's encryption clients read with their legacy wrapping allowed. The context is `x-amz-matdesc`, in the order given.
 3. `commit` writes AWS's current form ("V3"), where the object commits to its key: both the cipher's key and the commitment
    are derived from the data key (HKDF-SHA-512 under a random message id), so that no second key opens the same octets.
-4. Read are these two and "V2" with `kms+context`, which AWS's clients wrote before. CBC is not: nothing would notice a
-   change.
+4. Read are these two and "V2" with `kms+context`, which AWS's clients wrote before. AES-CBC, which its first ones wrote, is read
+   where the caller says so: nothing notices a change there.
 """
 
 import base64
@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
@@ -28,6 +29,8 @@ from inbound.errors import PermanentFailure
 IV_OCTETS = 12
 TAG_BITS = 128
 GCM = "AES/GCM/NoPadding"
+CBC = "AES/CBC/PKCS5Padding"
+CBC_IV_OCTETS = 16
 WRAPS = ("kms", "kms+context")
 COMMITTING = "115"  # ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY
 COMMITTING_WRAP = "12"  # kms+context
@@ -97,8 +100,11 @@ def _derived(data_key: bytes, message_id: bytes) -> tuple[bytes, bytes]:
     return key, HKDFExpand(hashes.SHA512(), COMMITMENT_OCTETS, _SUITE + b"COMMITKEY").derive(extracted)
 
 
-def envelope(metadata: Mapping[str, str]) -> Envelope | None:
-    """The envelope of a stored object; None when it is not sealed. Raises PermanentFailure on a form not known here."""
+def envelope(metadata: Mapping[str, str], *, unauthenticated: bool = False) -> Envelope | None:
+    """The envelope of a stored object; None when it is not sealed. Raises PermanentFailure on a form not known here.
+
+    `unauthenticated`: AES-CBC is taken too, though whoever can write to the bucket can change what comes out of it.
+    """
     if "x-amz-3" in metadata:
         return _committing_envelope(metadata)
     if "x-amz-key-v2" not in metadata:
@@ -106,7 +112,8 @@ def envelope(metadata: Mapping[str, str]) -> Envelope | None:
             raise PermanentFailure(SEAL_BROKEN, "sealed in AWS's first format, which is not read here")
         return None
     wrap, cek = metadata.get("x-amz-wrap-alg", ""), metadata.get("x-amz-cek-alg", "")
-    if wrap not in WRAPS or cek != GCM or metadata.get("x-amz-tag-len") != str(TAG_BITS):
+    known = cek == GCM and metadata.get("x-amz-tag-len") == str(TAG_BITS)
+    if wrap not in WRAPS or not (known or (unauthenticated and cek == CBC)):
         raise PermanentFailure(SEAL_BROKEN, f"wrap {wrap!r} and cipher {cek!r} are not read here")
     context = _context(metadata.get("x-amz-matdesc", "{}"))
     if wrap == "kms+context" and context.get("aws:x-amz-cek-alg") != cek:
@@ -124,15 +131,26 @@ def _committing_envelope(metadata: Mapping[str, str]) -> Envelope:
 
 def unseal(ciphertext: bytes, metadata: Mapping[str, str], data_key: bytes) -> bytes:
     """The message. Raises PermanentFailure when key, IV or ciphertext do not belong together or were changed."""
-    key, iv, suite = _opener(metadata, data_key)
     try:
-        plaintext = AESGCM(key).decrypt(iv, ciphertext, suite)
+        if metadata.get("x-amz-cek-alg") == CBC:
+            plaintext = _without_authentication(ciphertext, metadata, data_key)
+        else:
+            key, iv, suite = _opener(metadata, data_key)
+            plaintext = AESGCM(key).decrypt(iv, ciphertext, suite)
     except (InvalidTag, ValueError) as error:
         raise PermanentFailure(SEAL_BROKEN, "the object was changed, or this is not its key") from error
     stated = metadata.get("x-amz-unencrypted-content-length", str(len(plaintext)))
     if stated != str(len(plaintext)):
         raise PermanentFailure(SEAL_BROKEN, f"{len(plaintext)} octets where {stated[:20]} were stated")
     return plaintext
+
+
+def _without_authentication(ciphertext: bytes, metadata: Mapping[str, str], data_key: bytes) -> bytes:
+    """AES-CBC with PKCS #7 padding. Raises ValueError where the padding is none."""
+    iv = _octets(metadata, "x-amz-iv", CBC_IV_OCTETS)
+    cipher = Cipher(algorithms.AES(data_key), modes.CBC(iv)).decryptor()
+    unpadder = padding.PKCS7(algorithms.AES.block_size).unpadder()
+    return unpadder.update(cipher.update(ciphertext) + cipher.finalize()) + unpadder.finalize()
 
 
 def _opener(metadata: Mapping[str, str], data_key: bytes) -> tuple[bytes, bytes, bytes | None]:

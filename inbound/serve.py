@@ -135,8 +135,9 @@ async def _receive(
 
 
 def grace(settings: Settings) -> float:
-    """Seconds that a message in flight may need to its end: checks, actions, a function, and telling its sender."""
-    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + PATIENCE + TO_TELL
+    """Seconds that a message in flight may need to its end: checks, actions, a function or a next hop, telling its sender."""
+    waiting = max(PATIENCE, settings.relay.seconds)
+    return max(settings.deadlines.stage, settings.deadlines.virus) + settings.deadlines.deliver + waiting + TO_TELL
 
 
 async def announce(app: App, addresses: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
-from inbound.recipients import pattern, sender
+from inbound.recipients import Domains, pattern, sender
 from inbound.schema import Node, Place, build, found, keys, parse, unknown
 
 MIB = 1024 * 1024
@@ -195,11 +195,12 @@ class Relay:
 class Dsn:
     """Delivery status notifications (RFC 3464), for what could not be refused in the SMTP session: sent to authenticated senders.
 
-    `ses` is SES's SendRawEmail and needs `cloud: aws`; it sends from `sender`, which must be a verified identity there, and
-    not from the null reverse-path. `outbox` is a directory in `data_dir`, for a program of yours that sends what lies there.
+    `relay` is the next hop of the settings; without one nobody is told. `ses` is SES's SendRawEmail and needs `cloud: aws`; it
+    sends from `sender`, which must be a verified identity there, and not from the null reverse-path. `outbox` is a directory in
+    `data_dir`, for a program of yours that sends what lies there.
     """
 
-    through: Literal["", "ses", "outbox"] = ""  # how they are sent; when empty they are not, and nothing needs them
+    through: Literal["relay", "ses", "outbox"] = "relay"  # how they are sent
     sender: Sender = ""  # From, where a bounce names no sender of its own; MAILER-DAEMON at the hostname when empty
     per_hour: Count = 20  # to one sender; then bounces are suppressed
 
@@ -301,7 +302,7 @@ class Settings:
     tls: Tls | None = None  # STARTTLS is offered when it is set
     proxy_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")  # proxies that are believed
     block_list: BlockList = BlockList()  # see below
-    split_recipients: bool = True  # by their possible answers, a transaction each; `no` needs `dsn`
+    split_recipients: bool = True  # by their possible answers, a transaction each; `no` needs a `relay`, or see `dsn`
     dsn: Dsn = Dsn()  # see below
     greylist: Greylist = Greylist()  # see below
     spam: Spam = Spam()  # see below
@@ -311,6 +312,11 @@ class Settings:
     limits: Limits = Limits()  # see below
     deadlines: Deadlines = Deadlines()  # see below
     log: Literal["auto", "text", "json"] = "auto"  # text for a person; auto is text on a terminal
+
+    @property
+    def tells(self) -> bool:
+        """A sender can be told later of what was refused."""
+        return self.dsn.through != "relay" or bool(self.relay.host)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -344,7 +350,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 NOBODY_IS_TOLD = (
     "recipients that need different answers can share a transaction only where a sender can be told later of those that were "
-    "refused: say in `dsn` how"
+    "refused: set a `relay`, or another way in `dsn`"
 )
 
 
@@ -352,8 +358,10 @@ def contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Values that are right alone and not together: the keys that lead to one of them, and what is wrong."""
     if settings.dsn.through == "ses" and settings.cloud != "aws":
         yield ("dsn", "through"), "ses needs cloud: aws"
-    if not settings.split_recipients and not settings.dsn.through:
+    if not settings.split_recipients and not settings.tells:
         yield ("split_recipients",), NOBODY_IS_TOLD
+    if settings.relay.srs_domain and not Domains(settings.domains).include(settings.relay.srs_domain):
+        yield ("relay", "srs_domain"), "none of our `domains`, so what comes back to it would not be taken"
 
 
 def _value_at(node: Node, keys: Iterable[str]) -> Node:

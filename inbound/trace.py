@@ -165,8 +165,12 @@ def _received_spf_pairs(mail: Mail) -> str:
 
 
 def _spf_clause(mail: Mail, spf: SpfVerdict, text: str) -> str:
+    """RFC 8601's clause. SES writes the pairs of Received-SPF in it, and consumers cut them out: they stand in a comment."""
     helo = f" smtp.helo={_token(mail.client.helo)}" if mail.client.helo else ""
-    return f"spf={text}{_mailfrom(mail.mail_from)}{helo}" if spf.identity == "mailfrom" else f"spf={text}{helo}"
+    mailfrom = _mailfrom(mail.mail_from) if spf.identity == "mailfrom" else ""
+    sender, name = (_comment(one).replace("=", "?") for one in (mail.mail_from, mail.client.helo))
+    pairs = f"client-ip={mail.client.ip}; envelope-from={sender}; helo={name};"
+    return f"spf={text}{_FOLD}( {pairs}){mailfrom}{helo}"
 
 
 def _mailfrom(address: str) -> str:

@@ -93,9 +93,12 @@ class Receiver:
 
 @contextlib.asynccontextmanager
 async def receiver(
-    directory: Path, *, rules: str | None = None, dns: Mapping[str, Any] = DNS, **more: Any
+    directory: Path, *, rules: str | None = None, dns: Mapping[str, Any] = DNS, plain_port: int = 0, **more: Any
 ) -> AsyncIterator[Receiver]:
-    """Start one with these rules (YAML text; the shipped ones otherwise) and settings, and stop it."""
+    """Start one with these rules (YAML text; the shipped ones otherwise) and settings, and stop it.
+
+    With `plain_port` it also listens there for clients that speak no PROXY protocol.
+    """
     settings = Settings(data_dir=directory / "data", hostname="mx.example.com", log="text")
     if rules is not None:
         (directory / "rules.yaml").write_text(rules, encoding="utf-8")
@@ -106,7 +109,10 @@ async def receiver(
         used = replace(settings, **{"resolver": server.address, **more})
         async with App(used, note=notes.append) as app:
             edge = Edge(app, hostname=used.hostname, limits=used.limits, tls=used.tls, proxy_from=used.proxy_from)
-            (address,) = await edge.start([Listener(address="127.0.0.1:0", proxy=True)])
+            listeners = [Listener(address="127.0.0.1:0", proxy=True)]
+            if plain_port:
+                listeners.append(Listener(address=f"127.0.0.1:{plain_port}"))
+            address, *_ = await edge.start(listeners)
             try:
                 yield Receiver(app, edge, server, used.data_dir, address, notes)
             finally:

@@ -1,6 +1,7 @@
 """Some recipients refused, others taken, in one transaction: 250, and a notification for the sender; or neither."""
 
 import asyncio
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from inbound.errors import ConfigurationError
+from inbound.journal import Journal
 from inbound.record import Ran, Record
 from inbound.settings import Dsn, Settings
 from tests.harness import DNS, Receiver, mail, receiver
@@ -398,8 +400,9 @@ def test_the_record_as_json_has_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with shared(tmp_path) as mx:
             await mx.reply(mail(), *BOTH)
-            document = json.loads(json.dumps(mx.record.document()))
-            dsn = document["ran"][-1]
+            told = io.StringIO()
+            Journal("json", told)(mx.record)
+            dsn = json.loads(told.getvalue())["ran"][-1]
             assert (dsn["action"], dsn["rule"], dsn["outcome"]) == ("dsn", "closed", "done")
             assert sorted(dsn["detail"]) == ["notification", "to"]
 

@@ -56,6 +56,7 @@ class Act:
     added: bytes = b""
     takes: bool = True
     outward: bool = True
+    lasting: bool = False
     on_failure: OnFailure = "retry"
     patience: float = 0.0
     ends: bool = False

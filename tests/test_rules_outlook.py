@@ -15,7 +15,8 @@ from inbound.verdicts import BlockVerdict
 from tests.ruling import CLIENT, rules
 
 GONE = "{bounce: {smtp_reply_code: 550, status_code: 5.1.6, message: Gone}}"
-TELLING = GONE.replace("Gone}", "Gone, topic_arn: 'arn:aws:sns:us-east-1:000000000000:t'}")
+TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
+TELLING = GONE.replace("Gone}", f"Gone, topic_arn: '{TOPIC}'}}")
 LATER = "{bounce: {smtp_reply_code: 450, status_code: 4.2.1, message: Later}}"
 GONE_REPLY = Reply(550, "5.1.6", "Gone")
 STORE = "{s3: {bucket: bucket}}"
@@ -58,10 +59,9 @@ def rule(name: str, keys: str) -> str:
         (f"actions: [{STORE}, {GONE}]", None),
         (f"actions: [{{lambda: {{function: f}}}}, {GONE}]", None),
         (f"actions: [{GONE.replace('Gone}', 'Gone, then: continue}')}]", None),
-        (
-            f"actions: [{TELLING}]",
-            None,
-        ),
+        # What has a topic to tell needs the message to tell of.
+        (f"actions: [{TELLING}]", None),
+        (f"actions: [{{add_header: {{name: X-A, value: b, topic_arn: '{TOPIC}'}}}}, {GONE}]", None),
         (
             f"actions: [{LATER}]",
             Reply(450, "4.2.1", "Later"),

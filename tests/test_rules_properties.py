@@ -239,7 +239,9 @@ def test_a_refusal_at_rcpt_is_what_data_would_have_answered_and_nothing_was_to_b
     assume(ahead.refusal is not None)
     assert str(ahead.refusal) == Naive(RECIPIENTS[0], message, block, verdicts, told).answer(rules)
     decision = decide(whole, message, verdicts_of(verdicts, block, scan=True))
-    assert not any(action.outward or action.takes for step in decision.steps for action in step.rule.course())
+    reached = [action for step in decision.steps for action in step.rule.course()]
+    assert not any(action.takes or (action.outward and action.refusal is None) for action in reached)
+    assert not any(getattr(action, "topic_arn", None) for action in reached)
 
 
 def tree(written_tree: dict[str, Any]) -> Condition:

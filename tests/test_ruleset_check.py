@@ -1,13 +1,14 @@
 """What `rules check` warns of."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from inbound.actions.kinds import ACTIONS
 from inbound.rulecheck import warnings
 from inbound.ruleset import load
-from inbound.settings import Settings, Trusted
+from inbound.settings import Dsn, Relay, Settings, Trusted
 from tests.ruling import rules
 
 CLAMD = "unix:/run/clamav/clamd.ctl"
@@ -22,6 +23,55 @@ def told(
     return [
         problem.message for problem in warnings(ruleset, Settings(domains=domains, clamd=CLAMD if virus_scan else ""))
     ]
+
+
+HERE = Relay(host="127.0.0.1", port=10025)
+NOWHERE = Relay()
+SEVERAL = (
+    "warning: rule 'r' relays for several recipients, and the settings have neither `relay` nor `dsn`: when the next hop "
+    "refuses one of a message's recipients and takes another, the sender is answered 451 until it gives up"
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "relay", "dsn", "warned"),
+    [
+        ("actions: [{relay: {host: 127.0.0.1}}]", NOWHERE, "relay", [SEVERAL]),
+        ("actions: [{relay: {host: 127.0.0.1}}]", NOWHERE, "outbox", []),
+        ("actions: [relay]", HERE, "relay", []),
+        ("actions: [{relay: {host: 127.0.0.1, on_failure: continue}}, {s3: {bucket: kept}}]", NOWHERE, "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", HERE, "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="::1"), "relay", []),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="localhost"), "relay", []),
+        (
+            "recipients: [x@example.com], actions: [relay]",
+            Relay(host="in.example"),
+            "relay",
+            ["warning: rule 'r' relays to in.example:25 with tls: opportunistic, so others may read it on the way"],
+        ),
+        ("recipients: [x@example.com], actions: [relay]", Relay(host="in.example", tls="require"), "relay", []),
+        (
+            "recipients: [x@example.com], actions: [{relay: {host: 192.0.2.1, tls: none}}]",
+            HERE,
+            "relay",
+            ["warning: rule 'r' relays to 192.0.2.1:25 with tls: none, so others may read it on the way"],
+        ),
+        (
+            "recipients: [x@example.com], actions: [{relay: {host: MX.example.com, tls: verify}}]",
+            HERE,
+            "relay",
+            ["warning: rule 'r' relays to mx.example.com:25, which is our own hostname"],
+        ),
+    ],
+)
+def test_mail_that_is_handed_on_where_it_should_not(
+    tmp_path: Path, rule: str, relay: Relay, dsn: Literal["relay", "outbox"], warned: list[str]
+) -> None:
+    ruleset = rules(tmp_path, f"rules:\n{SERVED}  - {{name: r, {rule}}}\n")
+    settings = Settings(
+        domains=("example.com",), clamd=CLAMD, hostname="mx.example.com", relay=relay, dsn=Dsn(through=dsn)
+    )
+    assert [problem.message for problem in warnings(ruleset, settings)] == warned
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def authentication_results(letter: Mail, verdicts: Verdicts = VERDICTS) -> authr
 
 def test_the_block_is_what_ses_writes_in_its_order_with_true_words() -> None:
     spf = "pass (spfCheck: domain of sender.example designates 192.0.2.10 as permitted sender)"
+    pairs = "client-ip=192.0.2.10; envelope-from=bounce+42@sender.example; helo=mail.sender.example;"
     lines = block(mail()).decode("ascii").split("\r\n")
     assert [
         "Return-Path: <bounce+42@sender.example>",
@@ -81,14 +82,15 @@ def test_the_block_is_what_ses_writes_in_its_order_with_true_words() -> None:
         " Tue, 06 Oct 2026 09:15:02 +0000 (UTC)",
         "X-SES-Spam-Verdict: PASS",
         "X-SES-Virus-Verdict: PASS",
-        f"Received-SPF: {spf} client-ip=192.0.2.10; envelope-from=bounce+42@sender.example; helo=mail.sender.example;",
+        f"Received-SPF: {spf} {pairs}",
         "Authentication-Results: mx.example.com;",
-        f" spf={spf} smtp.mailfrom=bounce+42@sender.example smtp.helo=mail.sender.example;",
+        f" spf={spf}",
+        f" ( {pairs}) smtp.mailfrom=bounce+42@sender.example smtp.helo=mail.sender.example;",
         " dkim=pass header.i=@sender.example header.s=k1 header.a=rsa-sha256;",
         " dmarc=pass header.from=sender.example;",
         " iprev=pass (mail.sender.example) policy.iprev=192.0.2.10",
-    ] == lines[:13]
-    assert (len(lines), lines[13].startswith("X-SES-RECEIPT: "), lines[14]) == (15, True, "")
+    ] == lines[:14]
+    assert (len(lines), lines[14].startswith("X-SES-RECEIPT: "), lines[15]) == (16, True, "")
 
 
 def test_the_receipt_token_has_the_form_of_the_real_ones_and_stays_the_same_on_a_retry() -> None:
@@ -324,3 +326,14 @@ def test_ten_thousand_nested_comments_are_read_in_one_pass() -> None:
     field = Headers.of(hostile).fields[0]
     assert claimed_authserv_id(field) == ""
     assert OURS + hostile + b"\r\n" == stamped(mail(hostile + b"\r\n"), OURS)
+
+
+@pytest.mark.parametrize(
+    "evil", ["a);dkim=pass header.i=@b.example", "dkim=pass", "x\\)", "(", "a;b", '"a) dmarc=pass"']
+)
+def test_what_a_client_says_ends_no_comment_and_adds_no_result(evil: str) -> None:
+    letter = mail(mail_from=f"{evil}@sender.example", client=replace(CLIENT, helo=evil))
+    found = authentication_results(letter)
+    assert [one.method for one in found.results] == ["spf", "dkim", "dmarc", "iprev"]
+    comment = Headers.of(block(letter)).first("Authentication-Results").value.split("( client-ip=")[1]  # type: ignore[union-attr]
+    assert "dkim=pass" not in comment.split(")")[0]

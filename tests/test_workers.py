@@ -74,10 +74,13 @@ class Served:
 
     async def send(self, number: int) -> Answer:
         """One message in a session of its own."""
+        return await self.send_to("support@example.com", body=f"number {number}\r\n")
+
+    async def send_to(self, *rcpt_to: str, body: str = "Hello\r\n") -> Answer:
+        """One message to these, in a session of its own."""
         async with SmtpClient("127.0.0.1", self.port) as client:
-            raw = mail(f"number {number}\r\n")
             answers = await client.send(
-                raw, helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=("support@example.com",)
+                mail(body), helo="mx.sender.example", mail_from="pat@sender.example", rcpt_to=rcpt_to
             )
             return answers.get("") or next(iter(answers.values()))
 

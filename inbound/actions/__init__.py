@@ -4,13 +4,15 @@ An action is a frozen record whose fields are its YAML keys (`schema.keys`). Wha
 as small protocols; `clients.local` and `clients.aws` both fulfil them, so the same rule files run in either place.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, Listed, StoredObject
+from inbound.clients.relay import Relays
 from inbound.mail import Mail
+from inbound.record import Walk
 from inbound.reply import Reply
 from inbound.verdicts import Verdicts
 
@@ -29,9 +31,10 @@ class Onward(StrEnum):
 class Letter:
     """What an action is given: the message, what was found, and just the recipients that met the rule.
 
-    `content` is what is stored or handed on: the header block of ours, fields added by rules, the message without forged
-    copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for the ARNs in events.
-    `ours` says that events have our own key beside SES's.
+    `content` is what is stored or handed on: the header block of ours, fields added by rules (these two are `head`), the
+    message without forged copies of our fields. `received_at` in `mail` is the time on it; `account` and `region` are for
+    the ARNs in events. `ours` says that events have our own key beside SES's. `walks` are those of its recipients, under
+    the rule set whose version is `ruleset`. `reached` is what `Done.reached` said of an earlier try.
     """
 
     mail: Mail
@@ -42,16 +45,26 @@ class Letter:
     account: str
     region: str
     ours: bool = True
+    reached: frozenset[str] = frozenset()
+    head: bytes = b""
+    walks: tuple[Walk, ...] = ()
+    ruleset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What came of an action. `added` is a header field for later actions, `detail` goes into the record."""
+    """What came of an action. `added` is a header field for later actions, `detail` goes into the record.
+
+    `refusals` are the recipients it was not done for, each with the reply that says why; then `reached` names what a retry
+    need not reach again.
+    """
 
     onward: Onward = Onward.CONTINUE
     reply: Reply | None = None
     added: bytes = b""
     detail: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, Reply] = field(default_factory=dict)
+    reached: tuple[str, ...] = ()
 
 
 class ObjectStore(Protocol):
@@ -65,6 +78,14 @@ class ObjectStore(Protocol):
 
     async def get(self, bucket: str, key: str) -> StoredObject:
         """Fetch an object whole."""
+        ...
+
+    def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix` ("" is all), in the order of their keys, as they are asked for."""
+        ...
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object. One that is not there is removed already."""
         ...
 
 
@@ -104,7 +125,16 @@ class Queues(Protocol):
         ...
 
 
-class Cloud(ObjectStore, KeyService, Functions, Topics, Queues, Protocol):
+class Hops(Protocol):
+    """Where mail is sent on to."""
+
+    @property
+    def relays(self) -> Relays:
+        """The next hops, by name or that of the settings."""
+        ...
+
+
+class Cloud(ObjectStore, KeyService, Functions, Topics, Queues, Hops, Protocol):
     """Everything that actions use of the world."""
 
 
@@ -114,6 +144,7 @@ class Action(Protocol):
     kind: ClassVar[str]  # the YAML key
     takes: ClassVar[bool]
     outward: ClassVar[bool]  # it changes the world, so a retry must know that it was done
+    lasting: ClassVar[bool]  # and at once, not only when the message is deferred: who tries again would have it twice
 
     @property
     def on_failure(self) -> OnFailure:
@@ -147,6 +178,8 @@ class Action(Protocol):
 
 class Usual:
     """What most actions are like: the walk goes on behind them, they refuse nothing, the delivery's budget is enough."""
+
+    lasting: ClassVar[bool] = False
 
     @property
     def patience(self) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, StringConstraints
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
+from inbound.actions.notice import TopicArn, announce
 from inbound.schema import keys
 
 LINE = 78  # RFC 5322 2.1.1: lines should be no longer
@@ -28,18 +29,22 @@ class AddHeader(Usual):
 
     kind: ClassVar[str] = "add_header"
     takes: ClassVar[bool] = False
-    outward: ClassVar[bool] = False
+    outward: ClassVar[bool] = False  # it is done again for the actions behind it
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,50}$")]
     value: Annotated[str, StringConstraints(min_length=1, max_length=2047), AfterValidator(_can_stand_in_a_header)]
+    topic_arn: TopicArn | None = None
+    on_failure: OnFailure = "retry"
 
-    @property
-    def on_failure(self) -> OnFailure:
-        """It cannot fail."""
-        return "defer"
-
-    async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
-        """The field, folded where it is long."""
+    async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+        """The field, folded where it is long. Raises Failure, if there is a topic to tell."""
+        action = {
+            "type": "AddHeader",
+            "topicArn": self.topic_arn,
+            "headerName": self.name,
+            "headerValue": self.value,
+        }
+        await announce(letter, cloud, action)
         return Done(onward=Onward.CONTINUE, added=folded(self.name, self.value))
 
 

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
+from inbound.actions.notice import TopicArn, announce
 from inbound.schema import keys
 
 
@@ -12,18 +13,17 @@ class Drop(Usual):
 
     kind: ClassVar[str] = "drop"
     takes: ClassVar[bool] = True
-    outward: ClassVar[bool] = False
+    outward: ClassVar[bool] = True  # its notification is not sent twice
 
-    @property
-    def on_failure(self) -> OnFailure:
-        """It cannot fail."""
-        return "defer"
+    topic_arn: TopicArn | None = None
+    on_failure: OnFailure = "retry"
 
     @property
     def ends(self) -> bool:
         """There is nothing left to walk with."""
         return True
 
-    async def perform(self, letter: Letter, cloud: Cloud) -> Done:  # noqa: ARG002
-        """Nothing is done, and the record says so."""
+    async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+        """Nothing is done, and the record and the topic say so. Raises Failure."""
+        await announce(letter, cloud, {"type": "Drop", "topicArn": self.topic_arn})
         return Done(onward=Onward.STOP_RULE_SET)

@@ -1,4 +1,8 @@
-"""The notification that an action publishes once it was performed, and the event an action tells of itself."""
+"""The notification that an action publishes once it was performed, and the event an action tells of itself.
+
+Every action has the key `topic_arn`. Its `receipt.action` is SES's where SES has the action; the others have the same
+shape: `type`, `topicArn`, then its own keys in camel case.
+"""
 
 import time
 from collections.abc import Mapping

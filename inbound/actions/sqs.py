@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import StringConstraints
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
-from inbound.actions.notice import RoleArn, event
+from inbound.actions.notice import RoleArn, TopicArn, announce, event
 from inbound.errors import PermanentFailure
 from inbound.event import notification
 from inbound.reply import Reply
@@ -36,6 +36,7 @@ class Sqs(Usual):
 
     queue_url: QueueUrl
     content: Literal["none", "utf-8", "base64"] = "none"
+    topic_arn: TopicArn | None = None
     role_arn: RoleArn | None = None
     on_failure: OnFailure = "retry"
 
@@ -46,7 +47,7 @@ class Sqs(Usual):
 
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Send it. Raises Failure."""
-        action = {"type": "SQS", "queueUrl": self.queue_url}
+        action = {"type": "SQS", "topicArn": self.topic_arn, "queueUrl": self.queue_url}
         told = ""
         if self.content == "none" or len(letter.content) <= LONGEST:
             told = notification(event(letter, action), content=self._content(letter.content))
@@ -59,6 +60,7 @@ class Sqs(Usual):
                 detail={"note": f"{TOO_LARGE}: {len(letter.content)} octets"},
             )
         await cloud.send(self.queue_url, told, once=_once(letter, self.queue_url), role_arn=self.role_arn)
+        await announce(letter, cloud, action, role_arn=self.role_arn)
         return Done()
 
     def _content(self, octets: bytes) -> str | None:

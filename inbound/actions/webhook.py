@@ -18,7 +18,7 @@ from pydantic import StringConstraints, model_validator
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Usual
 from inbound.actions.keep import BucketName, KeyName, Prefix, keep
-from inbound.actions.notice import event
+from inbound.actions.notice import TopicArn, announce, event
 from inbound.clients.web import place_of, post
 from inbound.errors import PermanentFailure
 from inbound.event import notification
@@ -53,6 +53,7 @@ class Webhook(Usual):
     prefix: Prefix = ""
     kms_key: KeyName | None = None
     allow_private: bool = False
+    topic_arn: TopicArn | None = None
     on_failure: OnFailure = "retry"
 
     @model_validator(mode="after")
@@ -66,7 +67,8 @@ class Webhook(Usual):
     async def perform(self, letter: Letter, cloud: Cloud) -> Done:
         """Call it. Raises Failure."""
         secret = secret_of(os.environ.get(self.secret_env, ""))
-        action: dict[str, Any] = {"type": "Webhook", "url": self.url.partition("?")[0]}
+        url = self.url.partition("?")[0]
+        action: dict[str, Any] = {"type": "Webhook", "topicArn": self.topic_arn, "url": url}
         if self.bucket:
             kept = await keep(letter, cloud, bucket=self.bucket, prefix=self.prefix, kms_key=self.kms_key)
             action |= {"bucketName": kept.bucket, "objectKeyPrefix": self.prefix, "objectKey": kept.key}
@@ -75,6 +77,7 @@ class Webhook(Usual):
         kind = "message/rfc822" if self.payload == "raw" else "application/json"
         fields |= {"Content-Type": kind, "User-Agent": "inbound", "X-Inbound-Message-Id": letter.mail.message_id}
         status = await post(self.url, body, fields, allow_private=self.allow_private, seconds=SECONDS)
+        await announce(letter, cloud, action)
         return Done(detail={"status": str(status)})
 
     def _body(self, letter: Letter, action: dict[str, Any]) -> bytes:

@@ -32,6 +32,25 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMessage:
+    """A message that a queue hands out for a while: `receipt` deletes it, `times` counts how often it was handed out."""
+
+    id: str
+    body: str
+    receipt: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object as a listing tells of it: its key, its octets as stored, and when that was (seconds since the epoch)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
     """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
 

@@ -10,12 +10,13 @@
 """
 
 import asyncio
+import math
 import os
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +27,10 @@ import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
 
-from inbound.clients import DataKey, StoredObject
+from inbound.clients import DataKey, Listed, QueueMessage, StoredObject
 from inbound.clients import reasons as why
 from inbound.clients.aws_errors import failure, http_status
+from inbound.clients.relay import Relays
 from inbound.errors import PermanentFailure, TemporaryFailure
 
 THREADS = 32  # calls side by side that answer at once
@@ -36,6 +38,8 @@ WAITING = 64  # functions side by side that are waited for
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 FUNCTION_SECONDS = 30.0  # SES's patience with a RequestResponse function
 TRIES = 3  # of each call, as botocore counts them
+LONGEST_POLL, LONGEST_HIDDEN = 20, 43_200  # seconds that SQS waits for a message, and hides one, at most
+PAGE = 1000  # objects of a listing in one answer, the most that S3 gives
 CONFLICTS = 3  # tries of a write that another write was in the way of
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 LONGEST_ANSWER = 6 * 1024 * 1024  # octets; Lambda's own limit
@@ -60,7 +64,8 @@ class _Wanted:
 class AwsCloud:
     """Fulfils `actions.Cloud`. Credentials come from boto3's own chain; `endpoint_url` is for every service."""
 
-    def __init__(self, *, region: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, *, region: str, endpoint_url: str | None = None, relays: Relays | None = None) -> None:
+        self.relays = relays or Relays.nowhere()
         self._region, self._endpoint_url = region, endpoint_url
         self._session = boto3.session.Session(region_name=region)
         self._making = threading.Lock()
@@ -87,9 +92,25 @@ class AwsCloud:
         """Store unless something is there already."""
         return await _call(self._pool, self._put, bucket, key, body, dict(metadata), role_arn)
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole."""
-        return await _call(self._pool, self._get, bucket, key)
+    async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
+        return await _call(self._pool, self._get, bucket, key, limit)
+
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of all buckets of the account."""
+        return await _call(self._pool, self._list_buckets)
+
+    async def list_objects(self, bucket: str, prefix: str, *, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind the key `after`."""
+        token: str | None = ""
+        while token is not None:
+            page, token = await _call(self._pool, self._list, bucket, prefix, after, token)
+            for one in page:
+                yield one
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await _call(self._pool, self._delete, bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """KMS GenerateDataKey, AES-256, with the encryption context."""
@@ -103,6 +124,10 @@ class AwsCloud:
         """Lambda Invoke: RequestResponse when it is waited for, else Event."""
         return await _call(self._waiting if wait else self._pool, self._invoke, function, payload, wait)
 
+    async def try_function(self, function: str) -> None:
+        """Lambda Invoke as DryRun: is it there, and may we call it? Nothing runs."""
+        await _call(self._pool, self._try_function, function)
+
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """SNS Publish."""
         await _call(self._pool, self._publish, topic_arn, subject, message, role_arn)
@@ -110,6 +135,18 @@ class AwsCloud:
     async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
         """SQS SendMessage."""
         await _call(self._pool, self._send, queue_url, message, once, role_arn)
+
+    async def receive(self, queue_url: str, *, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        """SQS ReceiveMessage with long polling: () when none has come within `wait` seconds, 20 at most."""
+        return await _call(self._waiting, self._receive, queue_url, most, wait, hidden)
+
+    async def delete_message(self, queue_url: str, receipt: str) -> None:
+        """SQS DeleteMessage."""
+        await _call(self._pool, self._delete_message, queue_url, receipt)
+
+    async def hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        """SQS ChangeMessageVisibility, whole seconds; 0 gives the message back."""
+        await _call(self._pool, self._hide_message, queue_url, receipt, seconds)
 
     async def send_raw_email(self, raw: bytes, *, source: str, rcpt_to: tuple[str, ...]) -> str:
         """SES SendRawEmail, and its MessageId. Without a `source` SES sends from the address in From."""
@@ -134,12 +171,28 @@ class AwsCloud:
             return True
         raise TemporaryFailure(why.CONFLICT, f"{bucket}/{key}")
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
         answer = self._client("s3").get_object(Bucket=bucket, Key=key)
         with answer["Body"] as stream:
-            if answer["ContentLength"] > LONGEST_OBJECT:
+            if answer["ContentLength"] > limit:
                 raise PermanentFailure(why.TOO_LARGE, f"{bucket}/{key} has {answer['ContentLength']} octets")
             return StoredObject(body=stream.read(), metadata=answer["Metadata"])
+
+    def _list_buckets(self) -> tuple[str, ...]:
+        return tuple(it["Name"] for it in self._client("s3").list_buckets().get("Buckets", []))
+
+    def _list(self, bucket: str, prefix: str, after: str, token: str) -> tuple[list[Listed], str | None]:
+        """One page, and where the next begins."""
+        more = {"ContinuationToken": token} if token else {"StartAfter": after} if after else {}
+        answer = self._client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **more)
+        found = [
+            Listed(key=it["Key"], size=it["Size"], modified=it["LastModified"].timestamp())
+            for it in answer.get("Contents", [])
+        ]
+        return found, answer.get("NextContinuationToken")
+
+    def _delete(self, bucket: str, key: str) -> None:
+        self._client("s3").delete_object(Bucket=bucket, Key=key)
 
     def _generate_data_key(self, key: str, context: dict[str, str], role_arn: str | None) -> DataKey:
         kms = self._client("kms", arn=key, role_arn=role_arn)
@@ -163,16 +216,45 @@ class AwsCloud:
             raise PermanentFailure(why.TOO_LARGE, f"the answer of {function}")
         return octets if wait else b""
 
+    def _try_function(self, function: str) -> None:
+        answer = self._client("lambda", arn=function).invoke(FunctionName=function, InvocationType="DryRun")
+        answer["Payload"].close()
+
     def _publish(self, topic_arn: str, subject: str, message: str, role_arn: str | None) -> None:
         sns = self._client("sns", arn=topic_arn, role_arn=role_arn)
         sns.publish(TopicArn=topic_arn, Subject=subject, Message=message)
 
     def _send(self, queue_url: str, message: str, once: str, role_arn: str | None) -> None:
-        region = _QUEUE_REGION.match(queue_url)
-        arn = f"arn:aws:sqs:{region.group(1)}::" if region else ""
-        sqs = self._client("sqs", arn=arn, role_arn=role_arn)
+        sqs = self._client("sqs", arn=_arn_of_queue(queue_url), role_arn=role_arn)
         fifo = {"MessageGroupId": "inbound", "MessageDeduplicationId": once} if queue_url.endswith(".fifo") else {}
         sqs.send_message(QueueUrl=queue_url, MessageBody=message, **fifo)
+
+    def _receive(self, queue_url: str, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        answer = self._client("sqs", arn=_arn_of_queue(queue_url), patient=True).receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=most,
+            WaitTimeSeconds=min(math.ceil(wait), LONGEST_POLL),
+            VisibilityTimeout=math.ceil(hidden),
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+        return tuple(
+            QueueMessage(
+                id=it["MessageId"],
+                body=it["Body"],
+                receipt=it["ReceiptHandle"],
+                times=int(it.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+            )
+            for it in answer.get("Messages", [])
+        )
+
+    def _delete_message(self, queue_url: str, receipt: str) -> None:
+        self._client("sqs", arn=_arn_of_queue(queue_url)).delete_message(QueueUrl=queue_url, ReceiptHandle=receipt)
+
+    def _hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        sqs = self._client("sqs", arn=_arn_of_queue(queue_url))
+        sqs.change_message_visibility(
+            QueueUrl=queue_url, ReceiptHandle=receipt, VisibilityTimeout=min(math.ceil(seconds), LONGEST_HIDDEN)
+        )
 
     def _send_raw_email(self, raw: bytes, source: str, rcpt_to: tuple[str, ...]) -> str:
         envelope = {"Destinations": list(rcpt_to)} | ({"Source": source} if source else {})
@@ -233,6 +315,12 @@ class AwsCloud:
             response_checksum_validation=checksums,
             user_agent_extra="inbound",
         )
+
+
+def _arn_of_queue(queue_url: str) -> str:
+    """An ARN that names the queue's region, "" where the URL does not."""
+    region = _QUEUE_REGION.match(queue_url)
+    return f"arn:aws:sqs:{region.group(1)}::" if region else ""
 
 
 async def _call(

@@ -26,13 +26,12 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from inbound.clients import Body, StoredObject, whole
+from inbound.clients import Body, Listed, StoredObject, whole
 from inbound.clients.disk import (
     directory,
     disk_errors,
@@ -44,21 +43,23 @@ from inbound.clients.disk import (
     top_of_hierarchies,
     write,
 )
-from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING
+from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING, TOO_LARGE
 from inbound.clients.redo import Record, RedoLog, left_behind
+from inbound.clients.shelf import beside, listed, segment
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside
 
 log = logging.getLogger(__name__)
 
-METADATA = ".metadata.json"
 ABANDONED_SECONDS = 86_400  # a half-written object that old has no writer any more
 SETTLE_SECONDS = 2.0  # after which files are synced and their log dropped
 LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
 LARGE = 512 * 1024  # octets of an object that is not worth writing twice
+LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 PIECE = 1024 * 1024  # octets of a large object that are made at a time
 OFTEN = 1000  # tries to get an object into a directory that a consumer removes
 MOST_AT_ONCE = 64  # puts that are written together
+PAGE = 1000  # objects that are listed in one go
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 
@@ -108,13 +109,29 @@ class Buckets:
             self._start(self._commit_what_waits())
         return await waiter
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole. Raises Failure."""
-        return await aside(self._get, bucket, key)
+    async def get(self, bucket: str, key: str, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole. Raises Failure, also where it has more octets than `limit`."""
+        return await aside(self._get, bucket, key, limit)
+
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of the buckets there are. Raises Failure."""
+        return await aside(self._list_buckets)
+
+    async def list_objects(self, bucket: str, prefix: str, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind `after`. Raises Failure."""
+        found = await aside(self._list, bucket, prefix)
+        while page := await aside(_page, found):
+            for one in page:
+                if one.key > after:
+                    yield one
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already. Raises Failure."""
+        await aside(self._delete, bucket, key)
 
     async def recover(self) -> None:
-        """Make the place, and play back what dead processes left in their logs. Raises Failure."""
-        await aside(self._ready)
+        """Play back what dead processes left in their logs. Raises Failure."""
+        await aside(self._play_back)
 
     async def sweep(self) -> None:
         """Remove what writers left half-written that died long ago."""
@@ -171,6 +188,7 @@ class Buckets:
             new = [put for put in puts if not put.was_there]
             try:
                 if new:
+                    self._make_root()
                     self._redo.append([put.record() for put in new])
             except OSError as error:
                 for put in new:
@@ -180,6 +198,11 @@ class Buckets:
                 self._place(self._root / bucket, [put for put in puts if put.bucket == bucket])
             with contextlib.suppress(OSError):  # then the log has to be read as if they had no places yet
                 self._redo.mark()
+
+    def _make_root(self) -> None:
+        if not self._root.is_dir():
+            directory(self._root)
+            top_of_hierarchies(self._root)
 
     def _place(self, bucket: Path, puts: Sequence[_Put]) -> None:
         try:
@@ -208,6 +231,7 @@ class Buckets:
 
     def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
+            self._make_root()
             bucket = self._root / put.bucket
             directory(bucket / ".parts")
             part = self._written(bucket, put, durably=True)
@@ -232,12 +256,6 @@ class Buckets:
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     part.unlink()
-
-    def _ready(self) -> None:
-        with disk_errors():
-            directory(self._root)
-            top_of_hierarchies(self._root)
-        self._play_back()
 
     def _play_back(self) -> None:
         place = self._root / ".log"
@@ -271,17 +289,42 @@ class Buckets:
             if isinstance(put.outcome, Failure):
                 log.error("%s/%s of a process that died: %s", bucket, key, put.outcome)
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
         path = self._path(bucket, key)
         with disk_errors():
-            if not (self._root / bucket).is_dir():
-                raise PermanentFailure(BUCKET_MISSING, bucket)
+            self._must_exist(bucket)
             try:
+                if (size := path.stat().st_size) > limit:
+                    raise PermanentFailure(TOO_LARGE, f"{bucket}/{key} has {size} octets")
                 body = path.read_bytes()
-                metadata = json.loads(_beside(path).read_bytes())
+                metadata = json.loads(beside(path).read_bytes())
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
         return StoredObject(body=body, metadata=metadata)
+
+    def _list_buckets(self) -> tuple[str, ...]:
+        with disk_errors():
+            found = sorted(self._root.iterdir()) if self._root.is_dir() else []
+            return tuple(path.name for path in found if path.is_dir() and _BUCKET.fullmatch(path.name))
+
+    def _list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        self._must_exist(bucket)
+        return listed(self._root / bucket, prefix)
+
+    def _delete(self, bucket: str, key: str) -> None:
+        """The directories above it stay: another object may be on its way there."""
+        path = self._path(bucket, key)
+        self._must_exist(bucket)
+        with disk_errors(), locked(self._root / bucket / ".lock"):
+            for one in (path, beside(path)) if path.is_file() else ():
+                one.unlink(missing_ok=True)
+                sync(one.parent)
+
+    def _must_exist(self, bucket: str) -> None:
+        if not _BUCKET.fullmatch(bucket):
+            raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
+        if not (self._root / bucket).is_dir():
+            raise PermanentFailure(BUCKET_MISSING, bucket)
 
     def _path(self, bucket: str, key: str) -> Path:
         if not _BUCKET.fullmatch(bucket):
@@ -289,6 +332,11 @@ class Buckets:
         if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
             raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
         return self._root.joinpath(bucket, *map(segment, key.split("/")))
+
+
+def _page(found: Iterator[Listed]) -> list[Listed]:
+    with disk_errors():
+        return list(itertools.islice(found, PAGE))
 
 
 def _tell(waiter: asyncio.Future[bool], outcome: bool | Failure) -> None:
@@ -318,7 +366,7 @@ def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
             for path in (part, _beside_part(part)):
                 sync(path)  # it is in no log
             durably = True
-        for piece, path in ((_beside_part(part), _beside(put.path)), (part, put.path)):
+        for piece, path in ((_beside_part(part), beside(put.path)), (part, put.path)):
             _rename(piece, path)
             if durably:
                 _sync_names(path.parent, len(put.key.split("/")))
@@ -331,7 +379,7 @@ def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
 def _is_kept(path: Path) -> bool:
     """The object that was there is on the disk, or a consumer has taken it. False: it lies there and cannot be read."""
     try:
-        for one in (_beside(path), path, path.parent):
+        for one in (beside(path), path, path.parent):
             sync(one)  # whoever wrote it may be about to, or have died before
     except FileNotFoundError:
         return not path.exists()
@@ -369,20 +417,6 @@ def _remove(part: Path) -> None:
 def _is_there(put: _Put) -> bool:
     """The object and its metadata lie in their places, octet for octet."""
     try:
-        return put.path.read_bytes() == put.body and _beside(put.path).read_bytes() == put.metadata
+        return put.path.read_bytes() == put.body and beside(put.path).read_bytes() == put.metadata
     except OSError:
         return False
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + METADATA)
-
-
-def segment(text: str) -> str:
-    """One segment of a key as a file name: readable, and never empty, `.`, `..`, hidden, or a metadata file's."""
-    name = quote(text.encode("utf-8", "replace"), safe=" !#$&'()+,;=@[]~")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if name.endswith(METADATA):
-        name = name.removesuffix(METADATA) + "%2Emetadata.json"
-    return name or "%"

@@ -51,6 +51,7 @@ SERVFAIL = "dns servfail"
 REFUSED = "dns refused"
 UNREACHABLE = "dns unreachable"
 BROKEN = "dns broken answer"
+LAME = "dns lame server"
 
 PAYLOAD = 1232  # octets of a UDP answer that are sure not to be fragmented (DNS flag day 2020)
 LONGEST_KEPT = 86_400  # seconds; unbound's cache-max-ttl is the same
@@ -223,7 +224,8 @@ class Resolver:
             server, response = await self._exchange(name, rdtype)
             authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
             if isinstance(response, Plain):
-                ttl = min(ttl, response.ttl, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
+                told = NEGATIVE_UNTOLD if response.ttl is None else response.ttl
+                ttl = min(ttl, told, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
                 return Answer(exists=response.exists, records=response.records, ttl=ttl, authenticated=authenticated)
             try:
                 chain = response.resolve_chaining()
@@ -233,14 +235,12 @@ class Resolver:
                 raise TemporaryFailure(BROKEN, f"{name} {rdtype}: {error}") from None
             ttl = min(ttl, chain.minimum_ttl)
             target = chain.canonical_name.to_text(omit_final_dot=True).lower()
-            if (
-                chain.answer is None
-                and target != name
-                and response.rcode() == dns.rcode.NOERROR
-                and not response.authority
-            ):
-                name = target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us then
-                continue
+            if chain.answer is None and response.rcode() == dns.rcode.NOERROR and not _denies(response):
+                if target != name:
+                    name = target  # the server does not follow CNAMEs to other zones; RFC 1034 5.2.2 leaves it to us
+                    continue
+                if response.authority:  # a referral (RFC 2308 2.2): it knows who would know, which is no answer
+                    raise TemporaryFailure(LAME, f"{name} {rdtype}")
             records = tuple(_text(rdata) for rdata in chain.answer or ())
             if not records:
                 ttl = min(ttl, NEGATIVE_KEPT) if response.authority else NEGATIVE_UNTOLD
@@ -294,6 +294,11 @@ def _of_the_system() -> list[Server]:
     ]
 
 
+def _denies(response: dns.message.QueryMessage) -> bool:
+    """It says that there is nothing, by the SOA that comes with it (RFC 2308 2.1, 2.2)."""
+    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
+
+
 def _askable(name: str) -> bool:
     """RFC 1035 2.3.4: labels of 1 to 63 octets, 253 in all. U-labels are not asked about: names here are ASCII."""
     return name.isascii() and len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))  # noqa: PLR2004
@@ -301,10 +306,12 @@ def _askable(name: str) -> bool:
 
 async def _ask_server(server: Server, name: str, rdtype: RecordType, *, edns: bool) -> Response:
     response = await _over_udp(server, _query(name, rdtype, edns=edns), rdtype)
-    if edns and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):  # RFC 6891 7
+    if edns and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS):  # RFC 6891 6.1.3, 7
         response = await _over_udp(server, _query(name, rdtype, edns=False), rdtype)
     if response.flags & dns.flags.TC:
         response = await _over_tcp(server, _query(name, rdtype, edns=edns), rdtype)
+        if response.flags & dns.flags.TC:
+            raise dns.message.Truncated
     return response
 
 
@@ -350,11 +357,12 @@ def _response(query: bytes, wire: bytes, rdtype: RecordType) -> Response | None:
         return None
     question = query[12 : query.index(b"\0", 12) + 5]
     unread = wire[4:6] == b"\0\0" and wire[3] & 0x0F  # a server that could not read the question need not repeat it
-    if wire[12 : 12 + len(question)].lower() != question.lower() and not unread:
+    cut = bool(wire[2] & 0x02)  # TC: it may end anywhere, and is asked for again in any case
+    if wire[12 : 12 + len(question)].lower() != question.lower() and not (unread or cut):
         return None
     if read := plain(question, wire, rdtype):
         return read
-    response = dns.message.from_wire(wire, ignore_trailing=True)
+    response = dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=cut)
     return response if isinstance(response, dns.message.QueryMessage) else None
 
 

@@ -1,7 +1,7 @@
 """DNS answers of the plain kind, read at once; what is in any way out of the ordinary is left to dnspython.
 
 1. Plain is: NOERROR or NXDOMAIN, whole, to our one question, with every record of its answer section about that very name and
-   type; or no record there and one SOA in the authority section, which says how long that holds (RFC 2308 5).
+   type; or no record there, and at most one SOA in the authority section, which says how long that holds (RFC 2308 5).
 2. Nothing is guessed: an alias, an EDNS option, a name that points forwards or a length that is one octet off is not plain.
 """
 
@@ -28,11 +28,11 @@ _LENGTHS = {"A": 4, "AAAA": 16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """What a plain answer says: as `inbound.clients.Answer`, with all flags of its header."""
+    """What a plain answer says: as `inbound.clients.Answer`, with all flags of its header. `ttl` None: nobody says."""
 
     exists: bool
     records: tuple[str, ...]
-    ttl: int
+    ttl: int | None
     flags: int
     negative: bool
 
@@ -58,7 +58,7 @@ def _read(question: bytes, wire: bytes, rdtype: RecordType) -> Plain | None:
     if answers > _MOST_RECORDS or (answers and rcode) or rdtype not in _CODES:
         return None
     records: dict[bytes | str, str] = {}  # the same record twice is one (RFC 2181 5.5)
-    ttl = _LONGEST_TTL
+    ttl: int | None = None
     for _ in range(answers):
         kind, group, seconds, length = _RECORD.unpack_from(wire, at + 2)
         start = at + 2 + _RECORD.size
@@ -67,14 +67,14 @@ def _read(question: bytes, wire: bytes, rdtype: RecordType) -> Plain | None:
             return None
         if kind != _CODES[rdtype] or group != _IN or seconds > _LONGEST_TTL:
             return None
-        ttl = min(ttl, seconds)
+        ttl = seconds if ttl is None else min(ttl, seconds)
         text = _text(wire, start, at, rdtype)
         records[wire[start:at] if rdtype == "TXT" else text] = text
     if answers and authorities:  # the name servers, most often; nobody asked
         return None
-    if not answers:
-        if authorities != 1:
-            return None
+    if authorities > 1:
+        return None
+    if authorities:
         ttl, at = _negative(wire, at)
     if others > 1 or (others and not _ordinary_edns(wire, at)):
         return None

@@ -45,6 +45,10 @@ class FunctionRunner(Protocol):
         """The bare name of a function that is there. Raises PermanentFailure."""
         ...
 
+    def try_function(self, function: str) -> None:
+        """Is it there, and is its command? Raises PermanentFailure."""
+        ...
+
     async def run(self, function: str, payload: bytes) -> RanFunction:
         """Call it and wait."""
         ...
@@ -70,6 +74,11 @@ class Queue:
         """Run what an earlier process left."""
         for path in await offload(lambda: sorted(self._waiting.glob("[0-9]*.json"))):
             self._start(path)
+
+    async def idle(self, seconds: float) -> None:
+        """Wait until nothing runs, at most so long."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
         """End what runs; its calls stay in the queue."""

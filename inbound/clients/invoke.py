@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import urllib.parse
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from inbound.clients.reasons import FUNCTION_MISSING
+from inbound.clients.reasons import COMMAND_MISSING, FUNCTION_MISSING
 from inbound.errors import PermanentFailure
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ LONGEST_HEAD = 64 * 1024  # octets of an HTTP request's head
 LONGEST_LOG = 16 * 1024  # octets of a function's stderr that are logged
 AT_ONCE = 16  # functions that run side by side
 
+_HANDLER = Path(__file__).with_name("handler.py")
 _PYTHON_HANDLER = re.compile(r"(.+\.py):([A-Za-z_][A-Za-z0-9_]*)")
 _FUNCTION = re.compile(
     r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:|\d{12}:function:)?([A-Za-z0-9_-]+)(?::[A-Za-z0-9$_-]+)?"
@@ -70,6 +72,14 @@ class Runner:
         if name not in self._commands:
             raise PermanentFailure(FUNCTION_MISSING, f"the settings have no function {name or function!r}")
         return name
+
+    def try_function(self, function: str) -> None:
+        """Is it there, and is its command? Raises PermanentFailure; nothing runs."""
+        command = self._commands[self.require(function)]
+        if not command or shutil.which(command[0]) is None:
+            raise PermanentFailure(COMMAND_MISSING, f"{command[0] if command else function} is no program")
+        if len(command) > 1 and command[1] == str(_HANDLER) and not Path(command[2]).is_file():
+            raise PermanentFailure(COMMAND_MISSING, f"{command[2]} is not there")
 
     async def run(self, function: str, payload: bytes) -> Answer:
         """Call a function and wait for it, no longer than its patience. Raises PermanentFailure when there is none."""
@@ -139,7 +149,7 @@ class Runner:
 def _command(command: Sequence[str]) -> tuple[str, ...]:
     match = _PYTHON_HANDLER.fullmatch(command[0]) if len(command) == 1 else None
     if match:
-        return (sys.executable, str(Path(__file__).with_name("handler.py")), *match.groups())
+        return (sys.executable, str(_HANDLER), *match.groups())
     return tuple(command)
 
 

@@ -16,7 +16,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,16 +25,19 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from inbound.clients import DataKey, StoredObject
-from inbound.clients.buckets import Buckets, segment
+from inbound.clients import DataKey, Listed, QueueMessage, StoredObject
+from inbound.clients.buckets import LONGEST_OBJECT, Buckets
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
+from inbound.clients.queues import Queues
 from inbound.clients.reasons import (
     CONTEXT_MISMATCH,
     KEY_MISSING,
     NAME_REFUSED,
     function_failure,
 )
+from inbound.clients.relay import Relays
+from inbound.clients.shelf import segment
 from inbound.errors import PermanentFailure
 from inbound.offload import offload
 
@@ -50,10 +53,14 @@ _KEY_ID = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]*:\d{12}:key/)?([0-9a-f]{8
 class LocalCloud:
     """Fulfils `actions.Cloud` in a directory. Use it as an async context: what was left in the queue is run then."""
 
-    def __init__(self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner) -> None:
+    def __init__(
+        self, data_dir: Path, *, account: str, region: str, runner: FunctionRunner, relays: Relays | None = None
+    ) -> None:
+        self.relays = relays or Relays.nowhere()
         self._buckets = Buckets(data_dir / "s3")
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
+        self._inbox = Queues(self._queues)
         self._queue = Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
@@ -70,6 +77,10 @@ class LocalCloud:
         await self._queue.close()
         await self._buckets.close()
 
+    async def idle(self, seconds: float) -> None:
+        """Wait until the functions that were not waited for have run, at most so long; what is left stays queued."""
+        await self._queue.idle(seconds)
+
     async def put(
         self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
     ) -> bool:
@@ -77,9 +88,21 @@ class LocalCloud:
         del role_arn
         return await self._buckets.put(bucket, key, body, metadata)
 
-    async def get(self, bucket: str, key: str) -> StoredObject:
-        """Fetch an object whole."""
-        return await self._buckets.get(bucket, key)
+    async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
+        """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
+        return await self._buckets.get(bucket, key, limit)
+
+    async def list_buckets(self) -> tuple[str, ...]:
+        """The names of all buckets."""
+        return await self._buckets.list_buckets()
+
+    def list_objects(self, bucket: str, prefix: str, *, after: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with `prefix`, in the order of their keys, from behind the key `after`."""
+        return self._buckets.list_objects(bucket, prefix, after)
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        await self._buckets.delete_object(bucket, key)
 
     async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
         """A new 256-bit data key under a key file."""
@@ -100,6 +123,10 @@ class LocalCloud:
             raise function_failure(answer.payload)
         return answer.payload
 
+    async def try_function(self, function: str) -> None:
+        """Do the settings have it, and is its command there? Nothing runs."""
+        self._runner.try_function(function)
+
     async def publish(self, topic_arn: str, subject: str, message: str, *, role_arn: str | None = None) -> None:
         """Write one notification, in the form in which SNS hands it to a queue. A topic is made on first use."""
         del role_arn
@@ -114,21 +141,48 @@ class LocalCloud:
             "Subject": subject,
             "Message": message,
             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now / 1e9)) + f".{now // 1_000_000 % 1000:03}Z",
+            **_NOT_SIGNED,
         }
         await offload(write_new, self._topics / match.group(1), f"{now}-{ident}.json", notification)
 
     async def send(self, queue_url: str, message: str, *, once: str, role_arn: str | None = None) -> None:
         """Write one message, in the form in which SQS hands it out. A queue is made on first use."""
         del role_arn
-        match = _QUEUE.fullmatch(queue_url)
-        if match is None:
-            raise PermanentFailure(NAME_REFUSED, f"{queue_url!r} is no queue")
+        name = _queue_name(queue_url)
         digest = hashlib.md5(message.encode("utf-8"), usedforsecurity=False).hexdigest()
         document = {"MessageId": str(uuid.uuid4()), "MD5OfBody": digest, "Body": message}
-        name = (
+        file = (
             f"{segment(once)}.json" if queue_url.endswith(".fifo") else f"{time.time_ns()}-{document['MessageId']}.json"
         )
-        await offload(write_new, self._queues / match.group(1), name, document)
+        await offload(write_new, self._queues / name, file, document)
+
+    async def receive(self, queue_url: str, *, most: int, wait: float, hidden: float) -> tuple[QueueMessage, ...]:
+        """Up to `most` messages of a queue, hidden from others for so many seconds; () when none has come within `wait`."""
+        return await self._inbox.receive(_queue_name(queue_url), most=most, wait=wait, hidden=hidden)
+
+    async def delete_message(self, queue_url: str, receipt: str) -> None:
+        """Take a message out of a queue for good."""
+        await self._inbox.delete(_queue_name(queue_url), receipt)
+
+    async def hide_message(self, queue_url: str, receipt: str, seconds: float) -> None:
+        """Hide a message from others for so long from now; 0 gives it back."""
+        await self._inbox.hide(_queue_name(queue_url), receipt, seconds)
+
+
+# Readers of notifications want these fields to be there. Nobody but SNS can sign as SNS, and what verifies must not pass.
+_NOT_SIGNED = {
+    "SignatureVersion": "1",
+    "Signature": base64.b64encode(b"not signed").decode("ascii"),
+    "SigningCertURL": "https://sns.invalid/not-signed.pem",
+    "UnsubscribeURL": "https://sns.invalid/?Action=Unsubscribe",
+}
+
+
+def _queue_name(queue_url: str) -> str:
+    match = _QUEUE.fullmatch(queue_url)
+    if match is None:
+        raise PermanentFailure(NAME_REFUSED, f"{queue_url!r} is no queue")
+    return match.group(1)
 
 
 class _Keys:

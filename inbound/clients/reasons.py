@@ -5,6 +5,7 @@ from inbound.errors import TemporaryFailure
 ACCESS_DENIED = "access denied"
 BAD_REQUEST = "request not accepted"
 BUCKET_MISSING = "no such bucket"
+COMMAND_MISSING = "no such command"
 CONFIGURATION = "AWS configuration not usable"
 CONFLICT = "another write is under way"
 CONTEXT_MISMATCH = "data key and encryption context do not belong together"

@@ -23,6 +23,7 @@ from inbound.errors import PermanentFailure, TemporaryFailure
 from inbound.offload import offload
 from inbound.reply import Reply
 from inbound.settings import Relay
+from inbound.srs import Srs
 
 __all__ = ["DeferredError", "Handed", "Hop", "NextHop", "Ourselves", "RefusedError", "Relays", "hop_of"]
 
@@ -44,12 +45,27 @@ class Handed:
 class Relays:
     """All next hops, each with its pool. An async context: leaving it closes what is idle."""
 
-    def __init__(self, settings: Relay, *, hostname: str, listening: frozenset[tuple[str, int]] = frozenset()) -> None:
+    def __init__(
+        self,
+        settings: Relay,
+        *,
+        hostname: str,
+        listening: frozenset[tuple[str, int]] = frozenset(),
+        srs: Srs | None = None,
+    ) -> None:
         """`hostname` is told in EHLO; it and where we listen (addresses and ports) say who we are: nothing is sent there."""
+        self.hostname = hostname
+        self.srs = srs
+        self.most_received = settings.received
         self._settings = settings
         self._ourselves = Ourselves(hostname=hostname, listening=listening)
         self._hops: dict[Hop, NextHop] = {}
         self._default = NextHop(hop_of(settings), settings, self._ourselves)
+
+    @classmethod
+    def nowhere(cls) -> Self:
+        """Without a next hop of the settings."""
+        return cls(Relay(), hostname="localhost")
 
     async def __aenter__(self) -> Self:
         return self

@@ -277,6 +277,7 @@ class Session:
         protocol = self._in_step()
         answer = asyncio.ensure_future(protocol.read_response())
         try:
+            await asyncio.sleep(0)  # aiosmtplib drops an answer that comes before it is read for; uvloop is so quick
             for at in range(0, len(content), PIECE):
                 if answer.done():
                     break

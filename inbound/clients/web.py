@@ -87,6 +87,21 @@ async def post(url: str, body: bytes, fields: Mapping[str, str], *, allow_privat
     return _judged(place, status)
 
 
+async def reach(url: str, *, allow_private: bool, seconds: float) -> None:
+    """Connect as `post` would, TLS and all, and say nothing. Raises Failure, within `seconds`."""
+    place = place_of(url)
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await _connect(place, await _addresses(place, allow_private=allow_private))
+            writer.close()
+    except TimeoutError as error:
+        raise TemporaryFailure(TIMED_OUT, place.host) from error
+    except ssl.SSLCertVerificationError as error:
+        raise PermanentFailure(NOT_TRUSTED, f"{place.host}: {error.verify_message}") from error
+    except OSError as error:
+        raise TemporaryFailure(UNREACHABLE, f"{place.host}: {error}") from error
+
+
 def is_public(address: str) -> bool:
     """An address anybody could reach, also when it stands inside of another form."""
     ip = ipaddress.ip_address(address.partition("%")[0])

@@ -4,6 +4,7 @@
     store     the rows of each domain and day, in one SQLite file
     rua       who asked for a domain's reports, and may have them
     write     one XML file for each domain and period
+    send      the files of a day, mailed to who asked for them, once to each
     read      a report that was received, whatever it is wrapped in
 
 1. Off by default. Collecting never holds up a message and never changes an answer: what cannot be kept is dropped and told.

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS policies (
     day INTEGER, domain TEXT, record TEXT, PRIMARY KEY (day, domain)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sent (
+    day INTEGER, domain TEXT, address TEXT, PRIMARY KEY (day, domain, address)
+) WITHOUT ROWID;
 """
 
 
@@ -99,7 +102,7 @@ class Store:
     def _sweep(self, cursor: sqlite3.Cursor, today: int) -> None:
         if today <= self._swept:
             return
-        for table in ("rows", "policies"):
+        for table in ("rows", "policies", "sent"):
             cursor.execute(f"DELETE FROM {table} WHERE day <= ?", (today - self._keep_days,))  # noqa: S608 - a name of ours
         self._swept = today
 
@@ -142,6 +145,17 @@ class Store:
             found = json.loads(facts)
             found["signatures"] = tuple(Signature(**one) for one in found["signatures"])
             yield Row(day=since, domain=domain, **found), count
+
+    def sent(self, day: int, domain: str) -> frozenset[str]:
+        """The addresses that have the day's report."""
+        found = self._connection.execute("SELECT address FROM sent WHERE day = ? AND domain = ?", (day, domain))
+        return frozenset(address for (address,) in found)
+
+    def was_sent(self, day: int, domain: str, address: str) -> None:
+        """Remember who has the day's report."""
+        with self._lock:
+            self._connection.execute("PRAGMA synchronous=FULL")  # or a crash would have it sent again
+            self._connection.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (day, domain, address))
 
     def close(self) -> None:
         """Close the file."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from inbound.reports.read import Report, ReportedRow
+from inbound.reports.send import Mailing
 from inbound.reports.store import Summary
 from inbound.reports.write import Issue
 
@@ -43,6 +44,15 @@ def issues(found: Iterable[Issue]) -> Iterator[str]:
             yield f"    {'not to' if destination.refused else 'to'} {destination.address}" + (
                 f": {destination.refused}" if destination.refused else ""
             )
+
+
+def mailed(found: Iterable[Mailing]) -> Iterator[str]:
+    """What was sent to whom, one line for each address."""
+    for one in found:
+        told = f" to {one.address}" if one.address else ""
+        why = f": {one.reason}" if one.reason else ""
+        count = f", {one.messages} messages" if one.outcome in ("sent", "to be sent") else ""
+        yield f"{day_text(one.day)} {one.domain}: {one.outcome}{told}{why}{count}"
 
 
 def received(report: Report) -> Iterator[str]:

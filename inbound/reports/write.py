@@ -61,6 +61,7 @@ class Issue:
     domain: str
     file: str = ""
     messages: int = 0
+    report_id: str = ""
     reason: str = ""
     to: tuple[Destination, ...] = ()
 
@@ -81,15 +82,15 @@ async def issued(
             continue
         try:
             name = file_name(reporter, domain, period)
-            content, messages = await report(
-                reporter, domain, record, period, store.rows(domain, period.since, period.until)
-            )
+            rows = store.rows(domain, period.since, period.until)
+            written = await report(reporter, domain, record, period, rows)
         except ValueError as error:
             yield Issue(domain=domain, to=to, reason=str(error))
             continue
-        if messages:
-            save(directory, name, content)
-            yield Issue(domain=domain, file=str(directory / name), messages=messages, to=to)
+        if written.messages:
+            save(directory, name, written.content)
+            file, messages, ident = str(directory / name), written.messages, written.report_id
+            yield Issue(domain=domain, file=file, messages=messages, report_id=ident, to=to)
 
 
 def file_name(reporter: Reporter, domain: str, period: Period) -> str:
@@ -99,10 +100,19 @@ def file_name(reporter: Reporter, domain: str, period: Period) -> str:
     return f"{reporter.receiver}!{domain}!{period.begin}!{period.end}.xml.gz"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A compressed report, the number of messages in it, and its id."""
+
+    content: bytes
+    messages: int
+    report_id: str
+
+
 async def report(
     reporter: Reporter, domain: str, record: str, period: Period, rows: Iterable[tuple[Row, int]]
-) -> tuple[bytes, int]:
-    """The compressed report, and the number of messages in it. Raises ValueError when the record is none that applies."""
+) -> Written:
+    """Raises ValueError when the record is none that applies."""
     policy = await parse(Published(domain=domain, text=record, psd="u"))
     if policy is None:
         raise ValueError("the record cannot be used")
@@ -111,10 +121,11 @@ async def report(
         records.append("".join(_record(row, count)))
         digest.update(records[-1].encode())
         messages += count
+    ident = f"{domain}.{period.begin}.{digest.hexdigest()[:16]}@{reporter.receiver}"
     text = [
         '<?xml version="1.0" encoding="UTF-8"?>\n',
         f'<feedback xmlns="{NAMESPACE}">\n  <version>1.0</version>\n',
-        *_metadata(reporter, period, f"{domain}.{period.begin}.{digest.hexdigest()[:16]}@{reporter.receiver}"),
+        *_metadata(reporter, period, ident),
         *_published(domain, policy, record),
         *records,
         "</feedback>\n",
@@ -123,7 +134,7 @@ async def report(
     with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as file:
         for piece in text:
             file.write(piece.encode())
-    return packed.getvalue(), messages
+    return Written(content=packed.getvalue(), messages=messages, report_id=ident)
 
 
 def save(directory: Path, name: str, content: bytes) -> None:

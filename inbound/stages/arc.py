@@ -5,7 +5,8 @@ is, and every seal for the sets up to its own, from the newest to the oldest. dk
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inbound.errors import TemporaryFailure
@@ -15,6 +16,7 @@ from inbound.stages import Resolver
 from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
+    CLOCK_SKEW,
     Rejected,
     Signature,
     check_key,
@@ -29,7 +31,9 @@ MOST_SETS = 50  # RFC 8617 4.2.1
 LONGEST_CHAIN = 256 * 1024  # octets of all ARC fields together
 
 _RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
-_INSTANCE = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([0-9]{1,3})[ \t\r\n]*;")
+_POSITION = re.compile(r"[0-9]{1,2}")
+_CFWS = rb"(?:[ \t\r\n]|\((?:[^()\\]|\\[^\r\n])*\))*"
+_INSTANCE = re.compile(_CFWS.join((b"", b"i", b"=", rb"([0-9]{1,2})", b";")))  # RFC 8617 4.2.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +51,13 @@ class _Set:
 
 
 class Arc:
-    """The stage."""
+    """The stage. `now` is seconds since 1970."""
 
     name = "arc"
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, *, now: Callable[[], float] = time.time) -> None:
         self._resolver = resolver
+        self._now = now
 
     def broken(self, reason: str) -> ArcVerdict:
         """The check failed, not the chain."""
@@ -90,7 +95,7 @@ class Arc:
     async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
         """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
         tags = tags_of(field.raw.partition(b":")[2])
-        signature = read_signature(field, tags, required=("i", "a", "b", "bh", "d", "s"))
+        signature = _read(field, tags, required=("i", "a", "b", "bh", "d", "s"))
         if "h" not in tags or _SEAL in signature.signed:  # RFC 8617 4.1.2
             raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
         if 0 < signature.signed.count("from") < hashes.count("from"):
@@ -116,6 +121,11 @@ class Arc:
     async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
         if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
             raise Rejected("fail", f"{what}: a= names no algorithm")
+        now = self._now()
+        if signature.timestamp is not None and signature.timestamp > now + CLOCK_SKEW:
+            raise Rejected("fail", f"{what}: it is from the future")
+        if signature.expires is not None and signature.expires < now:
+            raise Rejected("fail", f"{what}: it has expired")
         answer = await self._resolver.query(signature.key_name, "TXT")
         if not answer.records:
             raise Rejected("fail", f"{what}: there is no such key")
@@ -130,7 +140,11 @@ class Arc:
 def _seal(one: _Set) -> Signature:
     if "h" in one.seal_tags:  # RFC 8617 4.1.3
         raise Rejected("fail", "a seal has h=")
-    return read_signature(one.seal, one.seal_tags, required=("i", "a", "b", "cv", "d", "s"))
+    return _read(one.seal, one.seal_tags, required=("i", "a", "b", "cv", "d", "s"))
+
+
+def _read(field: HeaderField, tags: Mapping[str, str], *, required: Sequence[str]) -> Signature:
+    return replace(read_signature(field, tags, required=required), identity="")
 
 
 def _sets(fields: Sequence[HeaderField]) -> list[_Set]:
@@ -164,6 +178,6 @@ def _instance(field: HeaderField) -> int:
         text = match[1].decode() if match else ""
     else:
         text = tags_of(value).get("i", "")
-    if not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= MOST_SETS:  # noqa: PLR2004
+    if not _POSITION.fullmatch(text) or not 1 <= int(text) <= MOST_SETS:
         raise Rejected("fail", f"{field.name} is of no set")
     return int(text)

@@ -8,24 +8,25 @@
 4. The status speaks of the signatures aligned with From only, because those of others say nothing about its author.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
-from inbound.offload import offload
+from inbound.offload import offload, side_by_side
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
 from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
     BIG,
+    CLOCK_SKEW,
     Key,
     Rejected,
     Signature,
     check_key,
+    domain_of,
     read_key,
     read_signature,
     tags_of,
@@ -35,7 +36,6 @@ from inbound.verdicts import DkimResult, DkimSignature, DkimVerdict, Status
 
 SIGNATURES = 10  # examined; OpenDKIM's MaximumSignaturesToVerify is 3, Google's gateways take 5 to 10
 KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves more than one undefined
-CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 
 # Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
 SEEN_ONCE = ("from", "sender", "reply-to", "to", "cc", "subject", "date", "content-type", "content-transfer-encoding")
@@ -74,12 +74,12 @@ class Dkim:
         if not fields:
             return DkimVerdict(status=Status.GRAY, result="none", reason="no signature")
         read = [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
-        examined = await asyncio.gather(*(self._with_keys(one) for one in read))
+        examined = await side_by_side(self._with_keys(one) for one in read)
         big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
         author = author_of(mail).domain
-        placed = await asyncio.gather(
-            *(self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports))
+        placed = await side_by_side(
+            self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
         )
         troubles = [trouble for _, trouble in placed if trouble]
         return _verdict(tuple(signature for signature, _ in placed), troubles[0] if troubles else "")
@@ -89,9 +89,7 @@ class Dkim:
             tags = tags_of(field.raw.partition(b":")[2])
         except Rejected as rejected:
             return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
-        report = DkimSignature(
-            result="permerror", domain=a_labels(tags.get("d", "")), selector=_shown(tags.get("s", ""))
-        )
+        report = DkimSignature(result="permerror", domain=_domain(tags), selector=_shown(tags.get("s", "")))
         report = replace(report, algorithm=_shown(tags.get("a", "")).lower(), identity=_shown(tags.get("i", "")))
         if not examine:
             return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
@@ -195,6 +193,13 @@ def _check_open_ends(hashes: Hashes, signature: Signature, *, accept_length: boo
     if signature.length is not None and not accept_length:
         _, size = hashes.body(signature.body_canonicalization, signature.length)
         raise Rejected("policy", f"l= leaves the body open behind octet {signature.length} of {size}")
+
+
+def _domain(tags: Mapping[str, str]) -> str:
+    try:
+        return domain_of(tags)
+    except Rejected:
+        return ""
 
 
 def _shown(text: str) -> str:

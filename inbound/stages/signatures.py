@@ -31,10 +31,12 @@ LONGEST_FIELD = 16_384  # octets of a signature field; real ones have about 1,00
 LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
 SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
 LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
+CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
 BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
 _FWS = re.compile(rb"[ \t\r\n]+")
+_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # RFC 6376 3.5, and underscores, which there are
 _SELECTOR = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
 
 
@@ -63,7 +65,7 @@ class Signature:
     length: int | None = None
     timestamp: int | None = None
     expires: int | None = None
-    identity: str = ""
+    identity: str = ""  # "" in ARC, where i= is another thing
 
     @property
     def key_name(self) -> str:
@@ -104,9 +106,10 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
     if missing:
         raise Rejected("permerror", f"no {missing[0]}= in the signature")
     header, body = _canonicalizations(tags.get("c"))
+    domain = domain_of(tags)
     return Signature(
         field=field,
-        domain=domain_of(tags),
+        domain=domain,
         selector=selector_of(tags),
         algorithm=_unfolded(tags["a"]).lower(),
         header_canonicalization=header,
@@ -117,14 +120,14 @@ def read_signature(field: HeaderField, tags: Mapping[str, str], *, required: Seq
         length=_number(tags, "l"),
         timestamp=_number(tags, "t"),
         expires=_number(tags, "x"),
-        identity=_unfolded(tags.get("i", "")) or f"@{tags['d']}",
+        identity=_unfolded(tags.get("i", "")) or f"@{domain}",
     )
 
 
 def domain_of(tags: Mapping[str, str]) -> str:
     """d= in A-labels. Raises Rejected."""
     domain = a_labels(_unfolded(tags.get("d", "")))
-    if not domain:
+    if not _DOMAIN.fullmatch(domain):
         raise Rejected("permerror", "d= is no domain name")
     return domain
 
@@ -218,7 +221,7 @@ def check_key(signature: Signature, key: Key) -> None:
         raise Rejected("permerror", "the key is not for sha256")
     if key.kind == "rsa" and not SHORTEST_KEY <= key.bits <= LONGEST_KEY:
         raise Rejected("policy", f"a key of {key.bits} bits")
-    if key.strict and a_labels(signature.identity.rpartition("@")[2]) != signature.domain:
+    if key.strict and signature.identity and a_labels(signature.identity.rpartition("@")[2]) != signature.domain:
         raise Rejected("permerror", "the key is not for subdomains, as i= has one")
 
 

@@ -110,7 +110,7 @@ def _result(clause: list[str]) -> Result | None:
     return Result(method=method, result=result, properties=dict(reversed(properties)))
 
 
-_PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"?|[;=]|[^\s;="()]+|\)')
+_PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"?(@[^\s;="()]+)?|[;=]|[^\s;="()]+|\)')
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -126,5 +126,6 @@ def _pieces(text: str) -> Iterator[str]:
             at += 1
             continue
         quoted = match.group(1)
-        yield match.group() if quoted is None else '"' + re.sub(r"\\(.)", r"\1", quoted)
+        # A quoted local part and its domain are one piece.
+        yield match.group() if quoted is None else '"' + re.sub(r"\\(.)", r"\1", quoted) + (match.group(2) or "")
         at = match.end()

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from inbound.actions.bounce import Bounce
 from inbound.actions.drop import Drop
 from inbound.actions.invoke import ANSWER_UNUSABLE, Invoke, disposition
 from inbound.actions.kinds import ACTIONS
+from inbound.actions.quarantine import Quarantine
+from inbound.actions.relay import Relay
 from inbound.actions.s3 import S3, object_key, open_object
 from inbound.actions.sns import LONGEST, REFUSED, TOO_LARGE, Sns
 from inbound.actions.sqs import TOO_LARGE as SQS_TOO_LARGE
@@ -380,8 +382,38 @@ def test_a_folded_field_unfolds_to_its_value_and_no_line_is_too_long(value: str)
     assert max(map(len, lines)) <= 998
 
 
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (Sqs(queue_url=QUEUE, topic_arn=TOPIC), {"type": "SQS", "topicArn": TOPIC, "queueUrl": QUEUE}),
+        (Drop(topic_arn=TOPIC), {"type": "Drop", "topicArn": TOPIC}),
+        (
+            AddHeader(name="X-Queue", value="support", topic_arn=TOPIC),
+            {"type": "AddHeader", "topicArn": TOPIC, "headerName": "X-Queue", "headerValue": "support"},
+        ),
+    ],
+    ids=lambda it: it.kind if isinstance(it, Sqs | Drop | AddHeader) else "",
+)
+def test_an_action_that_ses_has_not_tells_of_itself_in_the_same_shape(
+    tmp_path: Path, action: Action, told: dict[str, str]
+) -> None:
+    perform(action, tmp_path)
+    assert [list(it["receipt"]["action"].items()) for it in published(tmp_path)] == [list(told.items())]
+
+
+def test_every_action_has_a_topic() -> None:
+    keys = {kind: {field.name for field in fields(action)} for kind, action in ACTIONS.items()}  # type: ignore[arg-type]
+    assert [kind for kind, names in keys.items() if "topic_arn" not in names] == []
+
+
+def test_what_does_not_fit_in_a_queue_is_not_announced(tmp_path: Path) -> None:
+    perform(Sqs(queue_url=QUEUE, content="utf-8", topic_arn=TOPIC), tmp_path, content=content_of(300 * 1024))
+    assert published(tmp_path) == []
+
+
 def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
-    for action in (S3(bucket="mail-support"), Bounce(message="No"), Stop()):
+    actions = S3(bucket="mail-support"), Bounce(message="No"), Stop(), Drop(), AddHeader(name="X", value="y")
+    for action in (*actions, Sqs(queue_url=QUEUE)):
         perform(action, tmp_path)
     assert not (tmp_path / "sns").exists()
 
@@ -429,6 +461,8 @@ def test_without_a_topic_nothing_is_published(tmp_path: Path) -> None:
         ("add_header", {"name": "X-Queue", "value": ""}, "value", "at least 1"),
         ("stop", {"scope": "RuleSet"}, "scope", "Unexpected"),
         ("drop", {"bucket": "x"}, "bucket", "Unexpected"),
+        ("quarantine", {}, "bucket", "Field required"),
+        ("quarantine", {"bucket": "held", "on_failure": "continue"}, "on_failure", "'retry' or 'defer'"),
     ],
 )
 def test_a_mistake_is_an_error_at_its_key(kind: str, keys: dict[str, Any], where: str, what: str) -> None:
@@ -448,10 +482,12 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         Sns(topic_arn=TOPIC),
         Sqs(queue_url=QUEUE),
         Webhook(url="https://a.example/", secret_env="HOOK"),
+        Relay(),
         Bounce(message="No"),
         AddHeader(name="X", value="y"),
         Stop(),
         Drop(),
+        Quarantine(bucket="mail"),
     ]
     assert [it.kind for it in written] == [
         "s3",
@@ -459,10 +495,12 @@ def test_every_action_fulfils_the_protocol_and_is_known_by_its_key() -> None:
         "sns",
         "sqs",
         "webhook",
+        "relay",
         "bounce",
         "add_header",
         "stop",
         "drop",
+        "quarantine",
     ]
     assert list(ACTIONS) == [it.kind for it in written]
     for action in written:

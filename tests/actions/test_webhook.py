@@ -16,7 +16,7 @@ from inbound.actions.webhook import SECRET_MISSING, Webhook, signed
 from inbound.clients.web import NOT_ALLOWED
 from inbound.errors import PermanentFailure
 from inbound.mail import Headers
-from tests.actions.letters import CONTENT, ID, letter, local
+from tests.actions.letters import CONTENT, ID, TOPIC, letter, local
 from tests.clients.test_web import service
 from tests.interop.environments import CONSUMERS, python_with
 
@@ -59,6 +59,15 @@ def test_the_notification_is_posted_signed_with_time_and_id(tmp_path: Path) -> N
     digest = base64.b64encode(hmac.digest(b"s" * 32, text, hashlib.sha256)).decode()
     assert f"v1,{digest}" == fields["webhook-signature"]
     assert fields["x-inbound-message-id"] == ID
+
+
+def test_once_it_was_posted_a_topic_is_told_the_same_with_the_place_of_the_message(tmp_path: Path) -> None:
+    (_, body), *_ = posted(tmp_path, topic_arn=TOPIC, bucket="mail-hooks", prefix="in")
+    (file,) = (tmp_path / "sns/inbound-mail").glob("*.json")
+    action = json.loads(body)["receipt"]["action"]
+    assert action == json.loads(json.loads(file.read_text())["Message"])["receipt"]["action"]
+    assert list(action) == ["type", "topicArn", "url", "bucketName", "objectKeyPrefix", "objectKey"]
+    assert (action["type"], action["topicArn"], action["objectKey"]) == ("Webhook", TOPIC, f"in/{ID}")
 
 
 def test_a_retry_has_the_same_id(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import boto3
 import botocore.exceptions as botocore
 import pytest
 
-from inbound.clients import StoredObject
+from inbound.clients import Listed, StoredObject
 from inbound.clients import aws as module
 from inbound.clients import reasons as why
 from inbound.clients.aws import AwsCloud
@@ -57,6 +58,36 @@ def test_the_first_write_wins_and_a_second_says_so(aws: str, cloud: AwsCloud) ->
     assert run(cloud.put(name, "in/k", b"first", metadata={"colour": "blue"})) is True
     assert run(cloud.put(name, "in/k", b"second", metadata={"colour": "red"})) is False
     assert run(cloud.get(name, "in/k")) == StoredObject(body=b"first", metadata={"colour": "blue"})
+
+
+def test_a_listing_goes_on_over_its_pages_and_what_is_deleted_is_not_in_it(
+    aws: str, cloud: AwsCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE", 3)
+    name = bucket(aws)
+    keys = sorted(f"in/{number}" for number in range(10))
+    for key in (*keys, "out/1"):
+        client("s3", aws).put_object(Bucket=name, Key=key, Body=b"12345")
+
+    async def story() -> list[Listed]:
+        for _ in range(2):
+            await cloud.delete_object(name, "in/7")
+        return [one async for one in cloud.list_objects(name, "in/")]
+
+    found = run(story())
+    assert [key for key in keys if key != "in/7"] == [one.key for one in found]
+    assert {5} == {one.size for one in found}
+    assert abs(found[0].modified - time.time()) < 3600
+
+
+def test_a_bucket_that_is_not_there_is_neither_listed_nor_deleted_from(cloud: AwsCloud) -> None:
+    async def listed() -> list[Listed]:
+        return [one async for one in cloud.list_objects("mail-nowhere", "")]
+
+    for work in (listed(), cloud.delete_object("mail-nowhere", "key")):
+        with pytest.raises(PermanentFailure) as caught:
+            run(work)
+        assert caught.value.reason == why.BUCKET_MISSING
 
 
 def test_a_data_key_opens_with_its_context_only(aws: str, cloud: AwsCloud) -> None:

@@ -71,6 +71,14 @@ def test_that_there_is_nothing_keeps_as_long_as_the_soa_says(rcode: int, exists:
     assert ((), exists, 600, True) == (read.records, read.exists, read.ttl, read.negative)
 
 
+@pytest.mark.parametrize("rcode", [0, 3])
+def test_without_an_soa_nobody_says_how_long_nothing_keeps(rcode: int) -> None:
+    read = plain(*answer("TXT", rcode=rcode), "TXT")
+
+    assert read is not None
+    assert ((), rcode, None, True) == (read.records, read.rcode(), read.ttl, read.negative)
+
+
 def test_the_same_record_twice_is_one_and_another_division_into_strings_is_another_record() -> None:
     one, other = (f"{NAME}.", 300, "IN", "TXT", '"ab"'), (f"{NAME}.", 300, "IN", "TXT", '"a" "b"')
     _, alone = answer("TXT", one, edns=-1)
@@ -89,7 +97,6 @@ NOT_PLAIN = {
     ),
     "SERVFAIL": answer("A", rcode=2),
     "truncated": answer("A", (f"{NAME}.", 300, "IN", "A", "192.0.2.1"), flags=dns.flags.TC),
-    "nothing, and no SOA": answer("A"),
     "the SOA of another zone": answer("A", authority=(("b.example.", *SOA[1:]),), rcode=3),
     "records with NXDOMAIN": answer("A", (f"{NAME}.", 300, "IN", "A", "192.0.2.1"), rcode=3),
     "another type": answer("A", (f"{NAME}.", 300, "IN", "TXT", '"x"')),
@@ -124,7 +131,8 @@ def test_of_damaged_answers_it_says_what_dnspython_says_or_nothing(data: st.Data
         assert isinstance(message, dns.message.QueryMessage)
         chain = message.resolve_chaining()
         assert read.rcode() == message.rcode()
-        assert read.ttl == chain.minimum_ttl
+        assert read.ttl in (chain.minimum_ttl, None)
+        assert (read.ttl is None) == (not message.answer and not message.authority)
         assert len(read.records) == len(chain.answer or ())
 
 

@@ -8,15 +8,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inbound.actions.s3 import open_object
-from inbound.clients import StoredObject, function_queue
+from inbound.clients import Listed, StoredObject, function_queue
 from inbound.clients.buckets import Buckets
 from inbound.clients.local import LocalCloud
 from inbound.clients.reasons import (
@@ -53,6 +55,62 @@ def test_an_object_is_a_file_with_its_metadata_beside_it(tmp_path: Path) -> None
     assert (tmp_path / "s3/mail-support/in/abc").read_bytes() == b"octets\r\n"
     assert json.loads((tmp_path / "s3/mail-support/in/abc.metadata.json").read_text()) == {"colour": "blue"}
     assert StoredObject(body=b"octets\r\n", metadata={"colour": "blue"}) == get(cloud, "mail-support", "in/abc")
+
+
+async def keys_of(cloud: LocalCloud, bucket: str, prefix: str = "") -> list[str]:
+    return [one.key async for one in cloud.list_objects(bucket, prefix)]
+
+
+@settings(max_examples=40)
+@given(
+    keys=st.sets(st.text(st.sampled_from("ab./-%A\u00fc\U0001f600~"), min_size=1, max_size=6), max_size=12),
+    data=st.data(),
+)
+def test_a_listing_has_the_keys_with_the_prefix_in_the_order_of_s3(keys: set[str], data: st.DataObject) -> None:
+    fitting = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
+    prefix = data.draw(st.sampled_from(["", *(key[:at] for key in fitting for at in range(1, len(key) + 1))]))
+    with tempfile.TemporaryDirectory() as place:
+        cloud = local(Path(place))
+        for key in fitting:
+            put(cloud, "bucket", key, key.encode("utf-8"))
+        put(cloud, "bucket", "zz", b"")
+        expected = sorted(
+            (key for key in {*fitting, "zz"} if key.startswith(prefix)), key=lambda key: key.encode("utf-8")
+        )
+        assert expected == asyncio.run(keys_of(cloud, "bucket", prefix))
+
+
+def test_a_listing_tells_size_and_time(tmp_path: Path) -> None:
+    cloud = local(tmp_path)
+    before = time.time()
+    put(cloud, "bucket", "in/one", b"12345", colour="blue")
+
+    async def found() -> list[Listed]:
+        return [one async for one in cloud.list_objects("bucket", "in/")]
+
+    (one,) = asyncio.run(found())
+    assert (one.key, one.size) == ("in/one", 5)
+    assert before - 1 < one.modified < time.time() + 1
+
+
+def test_an_object_is_deleted_with_its_metadata_and_may_be_deleted_again(tmp_path: Path) -> None:
+    cloud = local(tmp_path)
+    for key in ("in/one", "in/two"):
+        put(cloud, "bucket", key, b"octets")
+    for _ in range(2):
+        asyncio.run(cloud.delete_object("bucket", "in/one"))
+        assert asyncio.run(keys_of(cloud, "bucket")) == ["in/two"]
+    assert sorted(path.name for path in (tmp_path / "s3/bucket/in").iterdir()) == ["two", "two.metadata.json"]
+    asyncio.run(cloud.delete_object("bucket", "in"))  # what many keys have in common is no object
+    assert put(cloud, "bucket", "in/one", b"again")
+
+
+def test_a_bucket_that_is_not_there_is_neither_listed_nor_deleted_from(tmp_path: Path) -> None:
+    cloud = local(tmp_path)
+    for work in (keys_of(cloud, "nowhere"), cloud.delete_object("nowhere", "key")):
+        with pytest.raises(PermanentFailure) as caught:
+            asyncio.run(work)
+        assert caught.value.reason == BUCKET_MISSING
 
 
 def test_the_first_write_wins_and_a_second_says_so(tmp_path: Path) -> None:

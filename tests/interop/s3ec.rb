@@ -1,6 +1,7 @@
 # Reads a sealed object with AWS's encryption client for Ruby: s3ec.rb v1|v2 URL BUCKET KEY KMS_KEY, the message to stdout.
+# With a file behind it, v1 stores that file instead, as the first clients did: AES-CBC, the key wrapped by KMS.
 require 'aws-sdk-s3'
-form, url, bucket, key, kms_key = ARGV
+form, url, bucket, key, kms_key, file = ARGV
 common = { endpoint: url, region: 'us-east-1', credentials: Aws::Credentials.new('test', 'test') }
 s3 = Aws::S3::Client.new(force_path_style: true, **common)
 kms = Aws::KMS::Client.new(**common)
@@ -13,5 +14,9 @@ client =
       content_encryption_schema: :aes_gcm_no_padding, security_profile: :v2_and_legacy
     )
   end
+if file
+  client.put_object(bucket: bucket, key: key, body: File.binread(file))
+  exit
+end
 $stdout.binmode
 $stdout.write(client.get_object(bucket: bucket, key: key).body.read)

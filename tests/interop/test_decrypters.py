@@ -10,8 +10,11 @@ from typing import Any, Literal
 
 import pytest
 
+import inbound
 from inbound.actions.s3 import S3, open_object
 from inbound.clients.aws import AwsCloud
+from inbound.errors import NotSealedForUs, Undecryptable
+from inbound.settings import Settings
 from tests.actions.letters import CONTENT, ID, letter
 from tests.aws import bucket, client, kms_key
 from tests.interop.environments import READERS, python_with
@@ -86,3 +89,22 @@ def test_we_open_what_aws_s_python_client_seals(aws: str, form: str) -> None:
     cloud = AwsCloud(region="us-east-1", endpoint_url=aws)
     assert asyncio.run(open_object(cloud, name, "k")) == CONTENT
     cloud.close()
+
+
+def test_we_open_what_aws_s_first_ruby_client_seals_where_it_is_asked_for(aws: str, tmp_path: Path) -> None:
+    name, key = bucket(aws), kms_key(aws)
+    (tmp_path / "mail").write_bytes(CONTENT)
+    done = ruby("v1", aws, name, "old", key, str(tmp_path / "mail"))
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    stored = client("s3", aws).head_object(Bucket=name, Key="old")["Metadata"]
+    assert (stored["x-amz-cek-alg"], stored["x-amz-wrap-alg"]) == ("AES/CBC/PKCS5Padding", "kms")
+    settings, place = Settings(cloud="aws", endpoint_url=aws), f"s3://{name}/old"
+    with pytest.raises(NotSealedForUs, match="AES/CBC"):
+        inbound.consume(place, settings=settings)
+    message = inbound.consume(place, settings=settings, unauthenticated=True)
+    assert message is not None
+    assert (message.raw, message.provenance.sealed, message.provenance.trusted) == (CONTENT, "cbc", False)
+    body = client("s3", aws).get_object(Bucket=name, Key="old")["Body"].read()
+    client("s3", aws).put_object(Bucket=name, Key="old", Body=body[:-7], Metadata=stored)
+    with pytest.raises(Undecryptable):
+        inbound.consume(place, settings=settings, unauthenticated=True)

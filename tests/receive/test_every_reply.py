@@ -309,6 +309,30 @@ BEHIND = {
 # Made, but sent to no client.
 UNSENT = {
     "ruletest": "what `tests:` of rule files are told",
+    **dict.fromkeys(
+        (
+            "actions.relay.LOOP",
+            "actions.relay.NO_RETURN",
+            "actions.relay.PARTLY",
+            "actions.relay.UNTOLD",
+            "actions.relay._HAD",
+        ),
+        "what a next hop brings about is in tests/test_relaying.py",
+    ),
+    **dict.fromkeys(
+        (
+            "clients.smtp.NO_EIGHT_BIT",
+            "clients.smtp.NO_UTF8_ADDRESS",
+            "clients.smtp.NO_UTF8_HEADER",
+            "clients.smtp.Session._able",
+            "clients.smtp.Session._reply",
+            "gate.Gate._returned",
+        ),
+        "what a next hop brings about, and what comes back from it, is in tests/test_relaying.py and tests/clients",
+    ),
+    "clients.ses.NEEDS_SMTPUTF8": "a notification's, which its record tells",
+    "actions.quarantine._held": "kept with a message that is held; its sender was answered before",
+    "deliver._remembered": "what an action has answered before the message was deferred",
     "rules.SEPARATE": "recipients that could get different answers share no transaction, so this is the rule set's last resort",
 }
 

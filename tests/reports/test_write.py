@@ -14,6 +14,7 @@ from inbound.reports.store import Store
 from inbound.reports.write import Issue, Period, Reporter, issued
 from inbound.testing import FakeResolver
 from tests.interop.environments import python_with
+from tests.suites.fetch import sdist
 
 XSD = Path(__file__).with_name("aggregate.xsd")
 REPORTER = Reporter(receiver="mx.example.com", org_name="Ex & Co <\0>", email="postmaster@example.com")
@@ -91,7 +92,11 @@ def test_each_domain_that_asks_for_a_report_has_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_report_is_valid_by_the_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", ["RFC 9990's own", "the stricter one beside"])
+def test_a_report_is_valid_by_the_schema(tmp_path: Path, whose: str) -> None:
+    """PyPI's `dmarc` carries the schema as the RFC has published it."""
+    published = Path("dmarc", "report", "schemas", "dmarc-2.0.xsd")
+    schema = sdist("dmarc", "1.2.1") / published if whose.startswith("RFC") else XSD
     files = []
     for one in written(tmp_path):
         if one.file:
@@ -100,11 +105,17 @@ def test_a_report_is_valid_by_the_schema(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.xml"
     wrong.write_bytes(files[0].read_bytes().replace(b"<scope>mfrom</scope>", b"<scope>helo</scope>"))
     python = python_with("xmlschema==4.3.2")
-    command = [str(python), str(Path(__file__).with_name("validate.py")), str(XSD), *map(str, files), str(wrong)]
+    command = [str(python), str(Path(__file__).with_name("validate.py")), str(schema), *map(str, files), str(wrong)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     *said, of_wrong = done.stdout.splitlines()
     assert said == [f"{file} valid" for file in files]
     assert "scope" in of_wrong
+
+
+def test_the_sample_of_the_schemas_package_is_read() -> None:
+    report = read(sdist("dmarc", "1.2.1") / "dmarc" / "tests" / "report" / "data" / "samplereport-2.0.xml")
+    assert (report.domain, report.policy["p"], report.policy["np"]) == ("example.com", "quarantine", "none")
+    assert [(one.source_ip, one.count, one.disposition) for one in report.rows] == [("192.0.2.123", 123, "pass")]
 
 
 def a_report(directory: Path) -> Report:

@@ -2,9 +2,12 @@ import asyncio
 import base64
 import contextlib
 import re
+from pathlib import Path
+from typing import Any
 
 import dkim
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -12,10 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from inbound.stages.arc import Arc
 from inbound.testing import FakeResolver, Records
 from inbound.verdicts import ArcVerdict
+from tests.stages import sealer
 from tests.stages.builders import mail_from
-from tests.stages.signer import MESSAGE, canonical_field, key_record, rsa_key, sign
+from tests.stages.signer import MESSAGE, canonical_field, ed25519_key, key_record, rsa_key, sign
 
 ZONE: Records = {"s1._domainkey.list.example": {"TXT": [key_record(rsa_key())]}}
+LATER = 4_000_000_000.0  # dkimpy seals by the clock
 PEM = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
@@ -35,13 +40,16 @@ def chain(sets: int) -> bytes:
     return message
 
 
-def judge(raw: bytes, zone: Records = ZONE) -> ArcVerdict:
-    return asyncio.run(Arc(FakeResolver(zone))(mail_from(raw=raw)))
+def judge(raw: bytes, zone: Records = ZONE, now: float = LATER) -> ArcVerdict:
+    return asyncio.run(Arc(FakeResolver(zone), now=lambda: now)(mail_from(raw=raw)))
 
 
-def by_dkimpy(raw: bytes) -> bool:
-    with contextlib.suppress(IndexError):
-        return bool(dkim.arc_verify(raw, dnsfunc=lambda _, timeout: key_record(rsa_key()))[0] == dkim.CV_Pass)  # noqa: ARG005
+def by_dkimpy(raw: bytes, keys: dict[str, str] | None = None) -> bool:
+    def key(name: bytes, timeout: float) -> str | None:  # noqa: ARG001 - dkimpy calls it so
+        return key_record(rsa_key()) if keys is None else keys.get(name.decode().rstrip("."))
+
+    with contextlib.suppress(IndexError, ValueError):
+        return bool(dkim.arc_verify(raw, dnsfunc=key)[0] == dkim.CV_Pass)
     return False
 
 
@@ -159,3 +167,51 @@ def test_the_message_may_change_between_seals_and_the_newest_signature_counts() 
 def test_a_key_that_cannot_be_had_is_a_temperror(trouble: str) -> None:
     verdict = judge(chain(1), {"s1._domainkey.list.example": trouble})
     assert (verdict.result, verdict.sets) == ("temperror", 1)
+
+
+CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases" / "arc.yaml").read_text("utf-8"))
+
+
+def records(case: dict[str, Any]) -> dict[str, str]:
+    """Its keys."""
+    keys = {f"k{bits}._domainkey.list.example": key_record(rsa_key(bits)) for bits in (1024, 2048)}
+    keys["ked25519._domainkey.list.example"] = key_record(ed25519_key())
+    short = (
+        "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAMvHIEJOMSHyZsLyDHIYDoeIbSTbDTKIRwVAkzn6MyPGf0cn4hUh7LOCnL"
+        "yEhhlVwNfLPSIoQLuuPkFOIcJ2GqMCAwEAAQ=="
+    )
+    for name, text in case.get("keys", {}).items():
+        good = key_record(rsa_key(2048))
+        words = {"good": good, "bare": good.partition(";")[2].strip(), "short": f"v=DKIM1; p={short}"}
+        first, semicolon, rest = text.partition(";")
+        keys[name] = words.get(first, first) + semicolon + rest
+    return keys
+
+
+def made(case: dict[str, Any]) -> bytes:
+    """Its message."""
+    raw: bytes = case.get("top", "").encode() + sealer.chain(case["sets"]) + case.get("bottom", "").encode()
+    for old, new in case.get("change", ()):
+        before, found, after = raw.rpartition(old.encode())
+        assert found, f"{old} is not there"
+        raw = before + new.encode() + after
+    return raw
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["it"] for case in CASES])
+def test_chain(case: dict[str, Any]) -> None:
+    keys = records(case)
+    zone: dict[str, Any] = {name: {"TXT": [text]} for name, text in keys.items()} | case.get("faults", {})
+    raw = made(case)
+    verdict = judge(raw, zone)
+    assert (verdict.result, case.get("reason", "") in verdict.reason) == (case["result"], True), verdict
+    if "faults" not in case and case.get("dkimpy") != "raises":
+        theirs = "pass" if by_dkimpy(raw, keys) else "fail"
+        assert (theirs == verdict.result) == (case.get("dkimpy") != "differs"), theirs
+
+
+def test_fifty_sets_are_the_most() -> None:
+    raw = sealer.chain([{}] * 50)
+    assert judge(raw, {"k2048._domainkey.list.example": {"TXT": [key_record(rsa_key(2048))]}}).result == "pass"
+    one_more = sealer.sealed(raw, 51, {})
+    assert judge(one_more).reason == "ARC-Seal is of no set"

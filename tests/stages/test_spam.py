@@ -33,6 +33,7 @@ from inbound.verdicts import (
     SpfVerdict,
     Status,
 )
+from tests.archives import unpack
 from tests.suites.fetch import CACHE
 
 NOW = 1_790_000_000.0  # Mon, 21 Sep 2026
@@ -593,7 +594,7 @@ def corpus() -> Path:
         with tarfile.open(archive) as packed:
             wanted = tuple(f"package/data/{name}/" for name in CORPORA)
             members = [one for one in packed.getmembers() if one.name.startswith(wanted) and one.name.endswith(".txt")]
-            packed.extractall(folder.with_suffix(".part"), members=members, filter="data")
+            unpack(packed, folder.with_suffix(".part"), members)
         (folder.with_suffix(".part") / "package" / "data").rename(folder)
     return folder
 

@@ -116,10 +116,10 @@ DIFFERING: list[tuple[str, dict[str, str], dict[str, Any], str, str]] = [
     ),
     ("t=y lowers the policy (4.7)", {"a.example": f"{RELAXED}; t=y"}, {"from": "a.example"}, "reject", "quarantine"),
     (
-        "other records at the name are passed over (4.10)",
+        "other records at the name are passed over (4.10)",  # it looks at whichever comes first
         {"a.example": RELAXED, "more": "hello"},
         {"from": "a.example"},
-        *("none", "reject"),
+        *("none reject", "reject"),
     ),
     (
         "psd=n makes an organizational domain anywhere (4.10.2)",
@@ -164,8 +164,9 @@ def test_opendmarc_differs(
     more = [text for name, text in records.items() if name == "more"]
     zone: dict[str, Any] = {f"_dmarc.{name}": {"TXT": [*more, text]} for name, text in records.items()}
     zone |= {name: {"A": ["192.0.2.1"]} for name in ("x.unit.a.example", "giant.example")}
-    found = asyncio.run(judge(zone, [case], tmp_path))
-    assert found == ([theirs], [ours])
+    (their_result,), (our_result,) = asyncio.run(judge(zone, [case], tmp_path))
+    assert their_result in theirs.split()
+    assert our_result == ours
 
 
 def test_opendmarc_judges_alike(tmp_path: Path) -> None:

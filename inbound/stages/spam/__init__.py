@@ -44,7 +44,7 @@ TESTS: tuple[SpamTest, ...] = (
     *WORDS.values(),
 )
 _EVIDENCE = 160  # characters of one symbol's evidence
-_IN_A_THREAD = 24 * 1024  # octets from which the tests take a thread
+_IN_A_THREAD = 256 * 1024  # octets from which finding the parts of a message takes a thread
 
 
 class Spam:

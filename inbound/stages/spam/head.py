@@ -3,7 +3,7 @@
 import re
 
 from inbound.addresses import parse_mailboxes
-from inbound.stages.spam.look import Look, alike, date_of
+from inbound.stages.spam.look import Look, alike
 from inbound.stages.spam.table import Table
 
 HEAD = Table()
@@ -147,10 +147,9 @@ def date_in_future(look: Look) -> str:
 
 
 def _off(look: Look, *, past: bool) -> str:
-    written = date_of(look.header("date"))
+    written, stamped = look.date, look.stamped
     if written is None:
         return ""
-    stamped = next((date_of(field.value.rpartition(";")[2].strip()) for field in look.fields("received")), None)
     reference = stamped if stamped is not None and stamped < look.mail.received_at + _DAY else look.mail.received_at
     days = (written - reference) / _DAY
     return f"{abs(days):.1f} days off" if (days < -4.0 if past else days > 0.5) else ""  # noqa: PLR2004
@@ -238,6 +237,8 @@ def fake_reply(look: Look) -> str:
 @test("FROM_NAMES_OTHER_ADDRESS", 2.5)
 def from_names_other_address(look: Look) -> str:
     """From's display name holds an address of another domain than the one the message is from."""
+    if "@" not in look.author_name:
+        return ""
     shown = [box for box in parse_mailboxes(look.author_name.replace('"', "")) if "." in box.domain]
     other = [box.address for box in shown if not alike(box.domain, look.author.domain)]
     return f"{other[0][:60]} is {look.author.address[:60]}" if other and look.author.domain else ""

@@ -80,7 +80,7 @@ def url_encoded_host(look: Look) -> str:
 def url_redirect(look: Look) -> str:
     """A link leads through another site: a URL stands inside of the URL."""
     for target in look.targets:
-        found = _INNER_URL.search(target, 8) if "ttp" in target[8:].lower() else None
+        found = _INNER_URL.search(target, 8, 200) if target.lower().find("http", 8) > 0 else None
         url = url_of(target) if found else None
         if found and url and not alike(found[1].lower(), url.host):
             return target[:80]

@@ -1,11 +1,10 @@
 """What the spam tests look at: the message taken apart once, with a cap on everything, and what the other checks found."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from inbound import mime
@@ -15,7 +14,8 @@ from inbound.stages.spam import page
 from inbound.stages.spam.phrases import Phrases, Tokens
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
 
-TEXT_OCTETS = 32 * 1024  # of text parts in all that are read; what is behind is not looked at
+TEXT_OCTETS = 24 * 1024  # of the plain text, and of the HTML, that are read: what is between beginning and end is not
+END_OCTETS = 8 * 1024  # of them from the end
 _WORDS = TEXT_OCTETS  # characters in which phrases are sought
 _GTUBE_OCTETS = 1024 * 1024
 _MOST_TEXTS = 50
@@ -25,8 +25,15 @@ _FIELD = 16_384  # characters of one such field
 _MOST_URLS = 500  # of the plain text
 
 _URL = re.compile(r"(?:https?|ftp)://[^\s<>\"')\]]{1,2000}", re.IGNORECASE)
+_MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # noqa: SIM905
+_USUAL_DATE = re.compile(
+    rf"(?:[A-Z][a-z][a-z], )?([0-9]{{1,2}}) ({'|'.join(_MONTHS)}) ([12][0-9]{{3}}) ([0-9]{{2}}):([0-9]{{2}}):([0-9]{{2}})"
+    r" ([+-])([01][0-9]|2[0-3])([0-5][0-9])"
+)
 _AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/{2,3}([^/?#\\\s]{1,500})", re.IGNORECASE)
-_SITE = re.compile(r"\0(([a-z][a-z0-9+.-]{1,20}:/{2,3}[^/?#\\\0]{1,500})[^\0]{0,200})", re.IGNORECASE)
+
+
+Value = TypeVar("Value")
 
 
 class Url(NamedTuple):
@@ -36,6 +43,19 @@ class Url(NamedTuple):
     credentials: bool
     port: str
     text: str
+
+
+class once(Generic[Value]):  # noqa: N801 - it is written as a decorator, as property is
+    """A property that is worked out when it is first asked for. No two threads ask at the same time."""
+
+    def __init__(self, work_out: Callable[[Any], Value]) -> None:
+        self._work_out = work_out
+        self.__doc__ = work_out.__doc__
+
+    def __get__(self, look: "Look", _: type | None = None) -> Value:
+        """What it is; from then on the instance itself has it."""
+        value = look.__dict__[self._work_out.__name__] = self._work_out(look)
+        return value
 
 
 class Look:
@@ -59,27 +79,22 @@ class Look:
         self.iprev = iprev
         self.block = block
         self.hostname = hostname
+        self._fields = mail.headers.by_name
         self._said: dict[Phrases, list[str]] = {}
 
-    @cached_property
+    @once
     def parts(self) -> mime.Parts:
         """The parts of the message."""
         return mime.parts(self.mail)
 
-    @cached_property
-    def _by_name(self) -> Mapping[str, list[HeaderField]]:
-        found: dict[str, list[HeaderField]] = {}
-        for field in self.mail.headers.fields:
-            found.setdefault(field.name.lower(), []).append(field)
-        return found
-
     def fields(self, name: str) -> Sequence[HeaderField]:
         """Every header field of that name (in lower case), from the top."""
-        return self._by_name.get(name, ())
+        return self._fields.get(name, ())
 
     def field(self, name: str) -> HeaderField | None:
         """The topmost field of that name."""
-        return next(iter(self.fields(name)), None)
+        fields = self._fields.get(name)
+        return fields[0] if fields else None
 
     def header(self, name: str) -> str:
         """The topmost field of that name, decoded; "" if there is none."""
@@ -88,35 +103,45 @@ class Look:
 
     def has(self, name: str) -> bool:
         """There is a field of that name."""
-        return name in self._by_name
+        return name in self._fields
 
-    @cached_property
+    @once
     def subject(self) -> str:
         """The Subject, decoded."""
         return self.header("subject")[:1000]
 
-    @cached_property
+    @once
+    def date(self) -> float | None:
+        """The time of Date in seconds since the epoch, None when it is none."""
+        return date_of(self.header("date"))
+
+    @once
+    def stamped(self) -> float | None:
+        """The time at which the last mail server stamped it; None without a stamp that can be read."""
+        return next((date_of(field.value.rpartition(";")[2].strip()) for field in self.fields("received")), None)
+
+    @once
     def authors(self) -> tuple[Mailbox, ...]:
         """The mailboxes of From."""
         return self._mailboxes("from")
 
-    @cached_property
+    @once
     def author(self) -> Mailbox:
         """The first mailbox of From; an empty one if there is none."""
         return next(iter(self.authors), Mailbox("", ""))
 
-    @cached_property
+    @once
     def replies(self) -> tuple[Mailbox, ...]:
         """The mailboxes of Reply-To."""
         return self._mailboxes("reply-to")
 
-    @cached_property
+    @once
     def author_name(self) -> str:
         """The display name of the first author, decoded."""
         field = self.field("from")
         return field.decoded.rpartition("<")[0].strip(' "')[:200] if field and "<" in field.decoded else ""
 
-    @cached_property
+    @once
     def recipients(self) -> tuple[Mailbox, ...]:
         """The mailboxes of To and Cc."""
         return (*self._mailboxes("to"), *self._mailboxes("cc"))
@@ -125,7 +150,7 @@ class Look:
         fields = self.fields(name)[:_MOST_FIELDS]
         return tuple(box for field in fields for box in parse_mailboxes(field.value[:_FIELD]))
 
-    @cached_property
+    @once
     def letter(self) -> tuple[mime.Part, ...]:
         """The text parts that a reader sees as the letter: no attached files, no attached messages."""
         texts = [
@@ -137,80 +162,83 @@ class Look:
         return tuple(own[:_MOST_TEXTS])
 
     def _texts(self, *, html: bool) -> tuple[str, ...]:
-        left, found = TEXT_OCTETS, []
+        left: int = TEXT_OCTETS
+        found: list[str] = []
         for part in self.letter:
             if (part.declared == "text/html") is html and left > 0:
-                found.append(part.text(left))
-                left -= len(found[-1])
+                found += part.ends(left, min(left, END_OCTETS))
+                left -= part.size
         return tuple(found)
 
-    @cached_property
+    @once
     def plain(self) -> str:
         """The plain text."""
         return "\n".join(self._texts(html=False))
 
-    @cached_property
-    def html(self) -> str:
-        """The HTML source."""
-        return "\n".join(self._texts(html=True))
+    @once
+    def has_html(self) -> bool:
+        """There is HTML."""
+        return any(self._texts(html=True))
 
-    @cached_property
+    @once
     def is_list(self) -> bool:
         """A mailing list says that it sent the message on."""
         return self.has("list-id") or self.has("list-post") or self.has("mailing-list")
 
-    @cached_property
+    @once
     def vouched(self) -> bool:
         """The author's domain is known to answer for the message: aligned DKIM or SPF."""
         return bool(self.dmarc.aligned) or any(one.aligned and one.result == "pass" for one in self.dkim.signatures)
 
-    @cached_property
+    @once
     def is_announced(self) -> bool:
         """Bulk mail that says so to programs (List-Unsubscribe), of an author whose domain answers for it."""
         return self.vouched and self.has("list-unsubscribe")
 
-    @cached_property
+    @once
     def page(self) -> page.Page:
         """The HTML as it shows."""
-        return page.read(self.html)
+        return page.read(*self._texts(html=True))
 
-    @cached_property
+    @once
+    def octets(self) -> bytes:
+        """The text in UTF-8."""
+        return self.text.encode("utf-8", "replace")
+
+    @once
     def text(self) -> str:
         """Everything that is shown: the plain text, and the HTML's where that says something else."""
-        return f"{self.plain}\n{self.page.text}" if self.html else self.plain
+        return f"{self.plain}\n{self.page.text}" if self.has_html else self.plain
 
     def shown_at_least(self, enough: int) -> int:
         """How many characters the text has but white space; where that is enough, it may be less than there are."""
         return len("".join(self.text.split(None, enough)[:enough]))
 
-    @cached_property
+    @once
     def words(self) -> str:
-        """Subject and text in lower case, each run of white space one blank, quotes plain: to seek phrases in."""
-        text = f"{self.subject} \n{self.text}"[:_WORDS].lower()
-        return " ".join(text.replace("\u2019", "'").replace("\u00a0", " ").split())
+        """Subject and text in lower case, as far as words are sought in them."""
+        return f"{self.subject} \n{self.text}"[:_WORDS].lower()
 
-    @cached_property
-    def _leading(self) -> list[tuple[str, str]]:
-        """The beginning of each link of the HTML and URL in the text that leads to a host; and as far as that host."""
+    @once
+    def targets(self) -> list[str]:
+        """The links of the HTML, and the URLs written in the text."""
         targets = [link.target for link in self.page.links]
         targets += _URL.findall(self.plain)[:_MOST_URLS] if "://" in self.plain else []
-        return _SITE.findall("".join("\0".join(["", *targets]).split())) if targets else []
+        return targets
 
-    @property
-    def targets(self) -> Iterable[str]:
-        """The first 200 characters of every link of the HTML and every URL written in the text."""
-        return (target[:200] for target, _ in self._leading)
-
-    @cached_property
+    @once
     def urls(self) -> tuple[Url, ...]:
         """The first URL of every host that they lead to, in each way that it is written."""
         sites: dict[str, str] = {}
-        for target, site in self._leading:
-            sites.setdefault(site, target[:200])
+        for target in self.targets:
+            slashes = target.find("://")
+            if slashes > 0:
+                # A host begins with the fourth character behind the scheme, or the third, and ends before the next slash.
+                sites.setdefault(target[: target.find("/", slashes + 4) + 1] or target, target)
         found = [(url_of(site), target) for site, target in sites.items()]
-        return tuple(Url(url.host, url.credentials, url.port, target) for url, target in found if url is not None)
+        return tuple(url._replace(text=target[:200]) for url, target in found if url is not None)
 
-    @cached_property
+    @once
     def body_head(self) -> str:
         """The decoded text of every text part as far as GTUBE is sought in it."""
         left, found = _GTUBE_OCTETS, []
@@ -220,7 +248,7 @@ class Look:
                 left -= len(found[-1])
         return "\n".join(found)
 
-    @cached_property
+    @once
     def tokens(self) -> Tokens:
         """The words of subject and text."""
         return Tokens(self.words)
@@ -252,6 +280,11 @@ def url_of(target: str) -> Url | None:
 def date_of(text: str) -> float | None:
     """A date of RFC 5322 3.3 in seconds since the epoch, None when it is none."""
     try:
+        usual = _USUAL_DATE.fullmatch(text)
+        if usual:
+            day, month, year, hour, minute, second, sign, *zone = usual.groups()
+            when = datetime(int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+            return when.timestamp() - (int(zone[0]) * 3600 + int(zone[1]) * 60) * (-1 if sign == "-" else 1)
         when = parsedate_to_datetime(text[:100])
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):

@@ -90,8 +90,11 @@ def denied_client(look: Look) -> str:
 @test("HELO_IS_ADDRESS", 1.0)
 def helo_is_address(look: Look) -> str:
     """HELO gives a bare IP address (RFC 5321 4.1.3 wants brackets)."""
+    helo = look.mail.client.helo
+    if not helo[-1:].isdecimal() and ":" not in helo:
+        return ""
     try:
-        return str(ip_address(look.mail.client.helo))
+        return str(ip_address(helo))
     except ValueError:
         return ""
 

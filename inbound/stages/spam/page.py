@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,8 +31,8 @@ _BETWEEN = {
 }  # what stands between the texts on both sides of a tag
 _VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "area", "base", "col", "embed", "source", "wbr"})
 _SWALLOW = frozenset({"!--", "script", "style"})
-_LINKS = frozenset({"a", "/a", "area"})
-_COUNTED = frozenset({"img", "form", "script", "font"})
+_LINKS = frozenset({"a", "area"})
+_COUNTS = frozenset({"img", "form", "script", "font"})
 _URL_OF = {"a": "href", "area": "href", "img": "src", "form": "action"}
 _HIDDEN = re.compile(
     r"display\s{0,5}:\s{0,5}none|visibility\s{0,5}:\s{0,5}hidden|font-size\s{0,5}:\s{0,5}[01](?:px|pt|em|%)?\s{0,5}(?:;|$)"
@@ -71,67 +73,78 @@ class Page:
 
 
 class _Tag(NamedTuple):
-    """A tag: its name in lower case, `/` before it when it closes, what stands between the texts around it, and attributes.
+    """A tag: its name in lower case, `/` before it when it closes; its attributes; what stands between the texts around it.
 
-    It `opens` an element that another tag ends, `hides` what is inside of it, sets a `colour` ("" if none) or a `big` font.
+    It `opens` an element that another tag ends, `hides` what is inside of it, sets a `colour` ("" if none) or a `big` font;
+    it begins or ends a link, or `counts` for something else.
     """
 
     name: str = ""
-    between: str = ""
     values: Mapping[str, str] = MappingProxyType({})
+    between: str = ""
     opens: bool = False
     hides: bool = False
     colour: str = ""
     big: bool = False
+    links: bool = False
+    counts: bool = False
 
 
-def read(source: str) -> Page:
-    """Read a page."""
-    return _Reader(source).page
+_NONE = _Tag()
+_between, _colour, _links, _counts = map(attrgetter, ("between", "colour", "links", "counts"))
+
+
+def read(*sources: str) -> Page:
+    """Read a page, or pieces of it: what is open at the end of one does not matter for the next."""
+    page = Page()
+    page.text = "\n".join(_Reader(source, page).text for source in sources)
+    del page.links[_MOST_LINKS:]
+    return page
 
 
 class _Reader:
-    """A page taken apart: tag `n` stands between text `n` and text `n + 1`; "" is a tag that does not count any more."""
+    """A piece of a page taken apart: tag `n` stands between text `n` and text `n + 1`, written as mark `n`."""
 
-    def __init__(self, source: str) -> None:
-        self.page = Page()
+    def __init__(self, source: str, page: Page) -> None:
+        self._page = page
         pieces = _MARKUP.split(source)
-        self._texts = pieces[0::2]
-        self._marks = pieces[1::2]
-        self._tags: dict[str, _Tag] = {"": _Tag()}
+        self._texts, self._marks = pieces[0::2], pieces[1::2]
+        known: dict[str, _Tag] = {}
         self._urls: dict[str, str] = {}
         for mark in set(self._marks):
-            self._tags[mark], self._urls[mark] = _tag(mark)
-        swallow = {mark for mark, tag in self._tags.items() if tag.name in _SWALLOW}
-        if swallow:
-            self._swallow(swallow)
-            self._tags = {mark: self._tags[mark] for mark in {"", *self._marks}}
-        self._hide()
-        self._links()
+            known[mark], self._urls[mark] = _tag(mark)
+        self._tags = list(map(known.__getitem__, self._marks))
+        if any(tag.name in _SWALLOW for tag in known.values()):
+            self._swallow()
+        shown = self._shown = [""] * (2 * len(self._tags) + 1)
+        shown[1::2] = map(_between, self._tags)
+        if any(tag.hides for tag in known.values()):
+            self._hide()
+        shown[0::2] = self._texts
+        self.text = entities("".join(shown))
+        self._link()
         self._count()
 
-    def _swallow(self, swallow: set[str]) -> None:
+    def _swallow(self) -> None:
         """Take out comments, and what is inside of scripts and style sheets."""
         behind, unended = 0, False
-        for at in [at for at, mark in enumerate(self._marks) if mark in swallow]:
-            name = self._tags[self._marks[at]].name
-            if at < behind:
+        for at, tag in enumerate(self._tags):
+            if at < behind or tag.name not in _SWALLOW:
                 continue
-            if name != "!--":
-                behind = self._script_end(at + 1, f"/{name}")
+            if tag.name != "!--":
+                behind = self._script_end(at + 1, f"/{tag.name}")
                 self._blank(at + 1, behind)
                 continue
             end = 0 if unended else self._comment_end(at)
             unended = not end  # and so none behind it is
             behind = end or at + 1
-            self._marks[at] = ""
             self._blank(at + 1, behind)
             before, after = self._texts[at], self._texts[behind]
-            self.page.comments_in_words += bool(end) and before[-1:].isalpha() and after[:1].isalpha()
+            self._page.comments_in_words += bool(end) and before[-1:].isalpha() and after[:1].isalpha()
 
     def _blank(self, begin: int, behind: int) -> None:
         """Take out these tags and the texts before them."""
-        self._marks[begin:behind] = [""] * (min(behind, len(self._marks)) - begin)
+        self._tags[begin:behind] = [_NONE] * (min(behind, len(self._tags)) - begin)
         self._texts[begin:behind] = [""] * (behind - begin)
 
     def _comment_end(self, begin: int) -> int:
@@ -154,73 +167,62 @@ class _Reader:
         return len(self._texts)
 
     def _hide(self) -> None:
-        """Take out the texts that are not shown, and put together those that are."""
-        tags, marks = self._tags, self._marks
-        between = {mark: tag.between for mark, tag in tags.items()}
-        shown = self._shown = [""] * (2 * len(marks) + 1)
-        shown[1::2] = [between[mark] for mark in marks]
-        hiding = {mark for mark, tag in tags.items() if tag.hides and tag.opens}
+        """Take out what is not shown."""
         behind = 0
-        for at in [at for at, mark in enumerate(marks) if mark in hiding] if hiding else ():
-            if at >= behind:
+        for at, tag in enumerate(self._tags):
+            if tag.hides and tag.opens and at >= behind:
                 behind = self._hide_inside(at)
-        shown[0::2] = self._texts
-        self.page.text = entities("".join(shown))
 
     def _hide_inside(self, begin: int) -> int:
-        """Take out what is inside of the element that this tag opens; the first tag behind it."""
-        inside = [self._tags[self._marks[begin]].name]  # elements that are open
+        """Take out the texts inside of the element that this tag opens; the first tag behind it."""
+        inside = [self._tags[begin].name]  # elements that are open
         for at in range(begin + 1, len(self._texts)):
-            self.page.hidden += len(self._texts[at].strip())
+            self._page.hidden += len(self._texts[at].strip())
             self._texts[at] = ""
-            if at == len(self._marks):
+            if at == len(self._tags):
                 break
             self._shown[2 * at + 1] = ""
-            tag = self._tags[self._marks[at]]
-            if tag.name.startswith("/") and tag.name[1:] in inside:
+            tag = self._tags[at]
+            if tag.opens:
+                if len(inside) < _DEEPEST_HIDDEN:
+                    inside.append(tag.name)
+            elif tag.name.startswith("/") and tag.name[1:] in inside:
                 while inside.pop() != tag.name[1:]:
                     pass
                 if not inside:
                     return at + 1
-            elif tag.opens and len(inside) < _DEEPEST_HIDDEN:
-                inside.append(tag.name)
-        return len(self._marks)
+        return len(self._tags)
 
-    def _links(self) -> None:
+    def _link(self) -> None:
         """Find where the links lead, and what each shows."""
-        marks, texts, links = self._marks, self._texts, self.page.links
-        leads = {mark: self._urls[mark] for mark, tag in self._tags.items() if tag.name in _LINKS}
+        texts, marks, urls, links = self._texts, self._marks, self._urls, self._page.links
         target, since = "", 0
-        for at in [at for at, mark in enumerate(marks) if mark in leads]:
+        for at in compress(range(len(marks)), map(_links, self._tags)):
             if target:
-                links.append(Link(target, texts[at] if at == since + 1 else self._between(since, at)))
-            target, since = leads[marks[at]], at
+                links.append(Link(target, texts[at] if at == since + 1 else self._within(since, at)))
+            target, since = urls[marks[at]], at
         if target:
-            links.append(Link(target, self._between(since, len(marks))))
-        del links[_MOST_LINKS:]
+            links.append(Link(target, self._within(since, len(marks))))
 
-    def _between(self, begin: int, end: int) -> str:
+    def _within(self, begin: int, end: int) -> str:
         """The text between two tags, as far as it can be what a link is known by."""
         return "".join(self._shown[2 * begin + 2 : 2 * end + 1][:_MOST_SHOWN])[:_LONGEST_SHOWN]
 
     def _count(self) -> None:
         """Count what else a page may have."""
-        page, tags = self.page, self._tags
-        page.colours = {tag.colour for tag in tags.values() if tag.colour}
-        noted = {mark: tag.name for mark, tag in tags.items() if tag.name in _COUNTED}
-        for mark in self._marks if noted else ():
-            name = noted.get(mark)
-            if name is None:
-                continue
-            if name == "img":
-                page.images.append(self._urls[mark])
-            elif name == "script":
+        page = self._page
+        page.colours.update(filter(None, map(_colour, self._tags)))
+        for at in compress(range(len(self._tags)), map(_counts, self._tags)):
+            tag, url = self._tags[at], self._urls[self._marks[at]]
+            if tag.name == "img":
+                page.images.append(url)
+            elif tag.name == "font":
+                page.big_fonts += tag.big
+            elif tag.name == "script":
                 page.scripts += 1
-            elif name == "font":
-                page.big_fonts += tags[mark].big
             else:
                 page.forms += 1
-                page.links.append(Link(self._urls[mark], ""))
+                page.links.append(Link(url, ""))
 
 
 def entities(text: str) -> str:
@@ -252,7 +254,7 @@ def _tag(mark: str) -> tuple[_Tag, str]:
         tag = (_often if len(mark) < _OFTEN + end - begin else _read)(mark[:begin], mark[end + 1 :])
         if tag:
             return tag, _url(mark[begin:end])
-    tag = (_often if len(mark) < _OFTEN else _read)(mark) or _Tag()
+    tag = (_often if len(mark) < _OFTEN else _read)(mark) or _NONE
     return tag, _url(tag.values.get(_URL_OF.get(tag.name, ""), ""))
 
 
@@ -265,7 +267,7 @@ def _read(before: str, after: str | None = None) -> _Tag | None:
     found = _NAME.match(before)
     name = found.group().lower() if found else ""
     if not name[:1].isalpha():
-        return _Tag(name, _BETWEEN.get(name, ""))
+        return _Tag(name, between=_BETWEEN.get(name, ""), links=name == "/a")
     values = _attributes(f'{before[len(name) :]}"' if after is not None else before[len(name) : _LONGEST_TAG])
     if after is not None:
         attribute = "href" if before.endswith('href="') else "src"
@@ -276,12 +278,14 @@ def _read(before: str, after: str | None = None) -> _Tag | None:
     colour = values.get("color", "") or next(iter(_COLOUR.findall(style) if style else ()), "")
     return _Tag(
         name=name,
-        between=_BETWEEN.get(name, ""),
         values=values,
+        between=_BETWEEN.get(name, ""),
         opens=name not in _VOID and not (after or before).endswith("/"),
         hides=bool(style and _HIDDEN.search(style)) or (name == "font" and values.get("size") in ("0", "-7")),
         colour=colour.lower()[:20],
         big=_is_big(values.get("size", "")),
+        links=name in _LINKS,
+        counts=name in _COUNTS,
     )
 
 

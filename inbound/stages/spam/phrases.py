@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Set as AbstractSet
-from functools import cached_property
 from typing import NamedTuple
 
 _NO_WORD = re.compile(r"[^\w\x00-\x7f]+")
@@ -12,25 +11,20 @@ _BEGINNING = 4  # letters of a word by which stems are found
 
 
 class Tokens:
-    """The words of a text in lower case, `$` and `%` among them: which there are, and `text`, all with one blank around each."""
+    """The words of a text in lower case, `$` and `%` among them: `text` is all of them with one blank around each.
+
+    `words` are those that there are, `beginnings` their first letters.
+    """
 
     def __init__(self, text: str) -> None:
         words = text if text.isascii() else _NO_WORD.sub(" ", text)
-        words = words.encode("utf-8", "replace").translate(_APART).decode("utf-8", "replace")
-        for mark in "$%":
-            words = words.replace(mark, f" {mark} ") if mark in words else words
-        in_order = words.split()
+        octets = words.encode("utf-8", "replace").translate(_APART)
+        for mark in (b"$", b"%"):
+            octets = octets.replace(mark, b" %c " % mark) if mark in octets else octets
+        in_order = octets.decode("utf-8", "replace").split()
         self.text = f" {' '.join(in_order)} "
         self.words: AbstractSet[str] = set(in_order)
-
-    @cached_property
-    def beginnings(self) -> AbstractSet[str]:
-        """The first letters of the words."""
-        return {word[:_BEGINNING] for word in self.words}
-
-    def has_stem(self, stem: str) -> bool:
-        """A word begins so."""
-        return stem[:_BEGINNING] in self.beginnings and f" {stem}" in self.text
+        self.beginnings: AbstractSet[str] = {word[:_BEGINNING] for word in self.words}
 
 
 class _Phrase(NamedTuple):
@@ -49,7 +43,7 @@ class Phrases:
 
     def __init__(self, *phrases: str) -> None:
         self._words: dict[str, str] = {}
-        self._stems: list[str] = []
+        self._stems: dict[str, list[str]] = {}
         self._by_first: dict[str, list[_Phrase]] = {}
         for phrase in phrases:
             written = phrase.rstrip("*")
@@ -64,12 +58,17 @@ class Phrases:
             elif len(written) < _BEGINNING:
                 raise ValueError(f"the stem {phrase!r} is too short")
             else:
-                self._stems.append(written)
+                self._stems.setdefault(written[:_BEGINNING], []).append(written)
 
     def within(self, tokens: Tokens) -> list[str]:
         """Those of the phrases that stand in the text. Linear in the text."""
         found = [self._words[word] for word in self._words.keys() & tokens.words]
-        found += [stem for stem in self._stems if tokens.has_stem(stem)]
+        found += [
+            stem
+            for beginning in self._stems.keys() & tokens.beginnings
+            for stem in self._stems[beginning]
+            if f" {stem}" in tokens.text
+        ]
         found += [
             phrase.written
             for first in self._by_first.keys() & tokens.words

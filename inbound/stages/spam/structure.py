@@ -72,17 +72,17 @@ def name_with_override(look: Look) -> str:
 @test("HTML_ONLY", 1.0)
 def html_only(look: Look) -> str:
     """There is HTML and no plain text beside it."""
-    return "text/html alone" if look.html and not look.plain.strip() else ""
+    return "text/html alone" if look.has_html and not look.plain.strip() else ""
 
 
 @test("HTML_WITHOUT_MIME", 1.0)
 def html_without_mime(look: Look) -> str:
     """There is HTML and no MIME-Version, or the plain text is HTML."""
-    if look.html and not look.has("mime-version"):
+    if look.has_html and not look.has("mime-version"):
         return "no MIME-Version"
     return (
         "HTML as plain text"
-        if not look.html and re.match(r"\s{0,100}<(?:html|!doctype|body)", look.plain, re.IGNORECASE)
+        if not look.has_html and re.match(r"\s{0,100}<(?:html|!doctype|body)", look.plain, re.IGNORECASE)
         else ""
     )
 

@@ -85,13 +85,15 @@ _GREETING = re.compile(
     r"\b(?:dear|hello|hi|attn:?) (?:my friend|friend|sirs?|madam|home ?owner|customer|member|valued|investor|internet|e-?mail"
     r"|consumer|user|beneficiary|job seeker|president)\b"
 )
-_TOLL_FREE = re.compile(r"8(?:00|33|44|55|66|77|88)[-. )]{1,3}\d{3}[-. ]\d{4}\b")
+_TOLL_FREE = re.compile(r"8(?:00|33|44|55|66|77|88)[-.\s)]{1,3}\d{3}[-.\s]\d{4}\b")
 _PLAINLY = str.maketrans("013457@$!|", "oieastasil")  # what stands for a letter
 _DISGUISED = frozenset(
     {"viagra", "cialis", "levitra", "mortgage", "pharmacy", "free", "casino", "porn", "sex", "money", "pills", "loan"}
 )
 _AROUND = ".,;:?()[]\"'<>*"
+_TOP = 20_000  # characters in which a greeting is sought, white space and all
 _GREETS = ("dear", "hello", "hi", "attn")
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
 _LETTERS_APART = bytes(97 if octet in b"abcdefghijklmnopqrstuvwxyz" else octet for octet in range(256))
 _CAPITALS = bytes(65 if octet in range(65, 91) or octet > 127 else 32 for octet in range(256))  # noqa: PLR2004
 _OTHER_SCRIPTS = bytes(octet for octet in range(256) if octet not in (*range(0xCD, 0xD5), 0xE1, 0xEA))
@@ -99,8 +101,8 @@ _GAPPED = re.compile(r"\b(?:[A-Za-z][ ._*-]){5,20}[A-Za-z]\b")
 _NO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 _ZERO_WIDTH = re.compile(f"[A-Za-z][{_NO_WIDTH}]{{1,5}}[A-Za-z]")
 _AMOUNT = re.compile(
-    r"[$\u20ac] ?(?:\d{2,3}[,.]\d{3}\b|\d{1,3}(?:[,.]\d{3}){2,4}\b|\d{5,10}\b)"
-    r"|\d{1,4} million (?:u\.?s\.? |united states )?dollars"
+    r"[$\u20ac]\s?(?:\d{2,3}[,.]\d{3}\b|\d{1,3}(?:[,.]\d{3}){2,4}\b|\d{5,10}\b)"
+    r"|\d{1,4}\s{1,9}million\s{1,9}(?:u\.?s\.?\s{1,9}|united\s{1,9}states\s{1,9})?dollars"
 )
 _BITCOIN = re.compile(r"\b(?:bc1[a-z0-9]{25,60}|[13][a-km-zA-HJ-NP-Z1-9]{25,34})\b")
 
@@ -202,7 +204,9 @@ def account_scare(look: Look) -> str:
 @test("GENERIC_GREETING", 1.2)
 def generic_greeting(look: Look) -> str:
     """It greets nobody in particular: `Dear friend`."""
-    found = None if look.tokens.words.isdisjoint(_GREETS) else _GREETING.search(look.words[:3000])
+    if look.tokens.words.isdisjoint(_GREETS):
+        return ""
+    found = _GREETING.search(" ".join(look.words[:_TOP].split())[:3000])
     return found.group() if found else ""
 
 
@@ -210,7 +214,7 @@ def generic_greeting(look: Look) -> str:
 def toll_free_number(look: Look) -> str:
     """It gives a toll-free number of North America to call."""
     found = _TOLL_FREE.search(look.words)
-    return found.group().strip() if found else ""
+    return " ".join(found.group().split()) if found else ""
 
 
 @test("UNSUBSCRIBE_WITHOUT_FIELD", 0.7)
@@ -224,7 +228,8 @@ def large_amount(look: Look) -> str:
     """It names an amount of ten thousand or more."""
     if look.tokens.words.isdisjoint(("$", "million")) and "\u20ac" not in look.words:
         return ""
-    return next((found.group() for found in _AMOUNT.finditer(look.words)), "")
+    found = _AMOUNT.search(look.words)
+    return " ".join(found.group().split()) if found else ""
 
 
 @test("BITCOIN_ADDRESS", 1.5)
@@ -249,7 +254,8 @@ def obfuscated_words(look: Look) -> str:
 @test("GAPPED_WORDS", 1.2)
 def gapped_words(look: Look) -> str:
     """Words are written with gaps between their letters."""
-    if b" a a a a a a " not in look.tokens.text.encode().translate(_LETTERS_APART):
+    alone = look.tokens.words & _LETTERS
+    if len(alone) < 3 or b" a a a a a a " not in look.tokens.text.encode("utf-8", "replace").translate(_LETTERS_APART):  # noqa: PLR2004
         return ""
     return ", ".join(_GAPPED.findall(f"{look.subject}\n{look.text[:50_000]}")[:3])
 
@@ -265,7 +271,7 @@ def zero_width_in_words(look: Look) -> str:
 @test("LOOKALIKE_LETTERS", 2.5)
 def lookalike_letters(look: Look) -> str:
     """Words mix Latin letters with Cyrillic or Greek ones that look the same."""
-    there = not look.text.isascii() and look.text.encode("utf-8", "replace").translate(None, _OTHER_SCRIPTS)
+    there = not look.text.isascii() and look.octets.translate(None, _OTHER_SCRIPTS)
     words = re.findall(r"\w{4,20}", look.text[:50_000]) if there else []
     mixed = [word for word in words if not word.isascii() and _mixes(word)]
     return ", ".join(mixed[:3]) if len(mixed) >= 2 else ""  # noqa: PLR2004
@@ -274,7 +280,7 @@ def lookalike_letters(look: Look) -> str:
 @test("SHOUTING", 1.2)
 def shouting(look: Look) -> str:
     """Much of the text is in capitals."""
-    if look.text.encode("utf-8", "replace").translate(_CAPITALS).count(b"AAAA") < 3:  # noqa: PLR2004
+    if look.octets.translate(_CAPITALS).count(b"AAAA") < 3:  # noqa: PLR2004
         return ""
     words = [word for word in look.text[:50_000].split() if len(word) > 3 and word.isalpha()]  # noqa: PLR2004
     capitals = sum(word.isupper() for word in words)
@@ -286,6 +292,8 @@ def many_exclamations(look: Look) -> str:
     """It exclaims."""
     text = look.text[:50_000]
     count = text.count("!")
+    if count < 3:  # noqa: PLR2004
+        return ""
     return f"{count} in {len(text)} characters" if "!!!" in text or (count >= 5 and count * 200 > len(text)) else ""  # noqa: PLR2004
 
 

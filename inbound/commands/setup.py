@@ -1,0 +1,102 @@
+"""`inbound setup`."""
+
+import argparse
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from inbound.app import cloud_of, prepare, rules_in_force
+from inbound.commands import FOUND, WELL, command, settings_of
+from inbound.errors import ConfigurationError
+from inbound.journal import printable
+from inbound.policies import Home, policies
+from inbound.settings import Settings
+from inbound.setup import Finding, Setup
+from inbound.uses import uses
+
+_MARKS = {True: "ok", False: "WRONG", None: "-"}
+
+
+def add(commands: Any) -> None:
+    """Tell the parser."""
+    setup = command(
+        commands,
+        "setup",
+        _setup,
+        "Try every bucket, key, topic, queue, function and webhook of the rules, and say how to mend what is wrong. "
+        "Into each bucket and prefix it writes AMAZON_SES_SETUP_NOTIFICATION as SES does; topics and queues are told.",
+    )
+    setup.add_argument("--no-send", action="store_true", help="tell topics and queues nothing; they are not tried then")
+    setup.add_argument("--policies", action="store_true", help="only print the least IAM policies that the rules need")
+    setup.add_argument(
+        "--role", type=_arn, metavar="ARN", help="with --policies: who receives (role/inbound of the account)"
+    )
+    setup.add_argument(
+        "--operator",
+        type=_arn,
+        metavar="ARN",
+        help="with --policies: who works with quarantine (role/inbound-operator)",
+    )
+    setup.add_argument("--json", action="store_true", help="print one JSON document a line")
+
+
+def _arn(text: str) -> str:
+    if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[!-~]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no ARN of a role or user")
+    return text
+
+
+def _setup(options: argparse.Namespace) -> int:
+    loaded = settings_of(options)
+    used = uses(rules_in_force(loaded))
+    if options.policies:
+        print(json.dumps(policies(used, _home(loaded, options)), indent=2))
+        return WELL
+
+    async def run() -> dict[bool | None, int]:
+        counts: dict[bool | None, int] = dict.fromkeys(_MARKS, 0)
+        async with cloud_of(loaded) as cloud:
+            setup = Setup(cloud=cloud, account=loaded.account, region=loaded.region, send=not options.no_send)
+            async for finding in _with_ours(loaded, setup(used)):
+                counts[finding.ok] += 1
+                print(json.dumps(asdict(finding)) if options.json else _line(finding), flush=True)
+        return counts
+
+    counts = asyncio.run(run())
+    if not options.json:
+        print(f"{counts[True]} ok, {counts[False]} wrong, {counts[None]} not tried")
+    return FOUND if counts[False] else WELL
+
+
+async def _with_ours(loaded: Settings, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+    """What is tried, and before it what the receiver itself needs."""
+    ours = Finding(what="data_dir", name=str(loaded.data_dir))
+    try:
+        prepare(loaded)
+        yield Finding(what=ours.what, name=ours.name, text="holds the secret and the ledger")
+    except ConfigurationError as error:
+        mend = "make it writable for the user that receives"
+        yield Finding(what=ours.what, name=ours.name, ok=False, text=error.problems[0].message, mend=mend)
+    async for finding in findings:
+        yield finding
+
+
+def _line(finding: Finding) -> str:
+    rules = f" ({', '.join(finding.rules)})" if finding.rules else ""
+    mend = f"; {finding.mend}" if finding.mend else ""
+    text = f"{_MARKS[finding.ok]:<5}  {finding.what} {finding.name}{rules}: {finding.text}{mend}"
+    return printable(text).replace("\n", "\\u000a")
+
+
+def _home(loaded: Settings, options: argparse.Namespace) -> Home:
+    home = Home(account=loaded.account, region=loaded.region, receiver="", operator="")
+    ours = f"arn:{home.partition}:iam::{loaded.account}:role/inbound"
+    return Home(
+        account=loaded.account,
+        region=loaded.region,
+        receiver=options.role or ours,
+        operator=options.operator or f"{ours}-operator",
+    )

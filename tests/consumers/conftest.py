@@ -1,0 +1,5 @@
+"""The AWS that tests here run against."""
+
+from tests.aws import aws
+
+__all__ = ["aws"]
