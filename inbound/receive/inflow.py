@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import cast
 
-HIGH_WATER = 128 * 1024  # octets
+HIGH_WATER = 32 * 1024  # octets; uvloop reads up to 256 KiB at once
 
 
 class GoneError(Exception):

@@ -1,6 +1,8 @@
 """The memory of a process of its own, as the kernel counts it, while it is attacked."""
 
 import asyncio
+import contextlib
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ LINE = b"x" * 998 + b"\r\n"
 SERVER = """
 import asyncio, sys
 from inbound.reply import Reply
+from inbound.settings import Limits
 from tests.receive.talk import FakeDoor, run, served
 
 async def held(raw):
@@ -25,8 +28,9 @@ async def held(raw):
 
 async def play():
     door = FakeDoor(at_message=held)
-    door.messages = type("Nothing", (), {"append": lambda *_: None})()
-    async with served(door) as server:
+    door.messages = door.opened = door.rebuffs = type("Nothing", (), {"append": lambda *_: None})()
+    limits = Limits(connections_per_ip=500, idle_commands=10**9, errors=10**9, commands=10**9, tarpit_seconds=0)
+    async with served(door, limits=limits) as server:
         print(server.port, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
@@ -124,3 +128,43 @@ def test_forty_megabytes_in_parallel_take_no_more_than_two_and_a_half_times_thei
     answers, more = run(play())
     assert answers == ["250 2.6.0"] * many
     assert times * len(LINE) * many < more < 2.5 * times * len(LINE) * many
+
+
+async def _talk_for_ever(server: Served, octets: bytes, sockets: list[socket.socket]) -> None:
+    """Send as long as anything is taken, and read nothing."""
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    sockets.append(client)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, (server.host, server.port))
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await loop.sock_sendall(client, octets)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"HELP\r\n" * 1000, b"x" * 6000, b"EHLO x\r\n" * 100, b"A\r\nMAIL FROM:<a@b.test>\r\nRSET\r\n" * 100],
+    ids=["HELP", "no command", "EHLO", "a mixture"],
+)
+def test_a_hundred_clients_that_send_and_never_read_take_little(octets: bytes) -> None:
+    """What the edge holds of each is one read of the loop (256 KiB), and what it could not send (64 KiB), at most."""
+    many = 100
+
+    async def play() -> int:
+        async with a_process() as (server, process):
+            forget(process)
+            before = peak(process)
+            sockets: list[socket.socket] = []
+            sending = [asyncio.create_task(_talk_for_ever(server, octets, sockets)) for _ in range(many)]
+            await asyncio.sleep(1.0)
+            more = peak(process) - before
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+            for client in sockets:
+                client.close()
+            return more
+
+    assert run(play()) < many * 320 * 1024
