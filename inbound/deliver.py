@@ -214,12 +214,14 @@ class _Course:
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
         added = self.seen()
+        stamp = (self.mail, self.block, added)
+        content = await offload(stamped, *stamp) if self.mail.is_big else stamped(*stamp)
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=stamped(self.mail, self.block, added),
+            content=content,
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,

@@ -17,6 +17,10 @@ from inbound.decoding import encoded_words
 
 IPAddress = IPv4Address | IPv6Address
 
+# Octets of a message, and of its header, from which work on them would hold up the others: it belongs in a thread.
+BIG = 128 * 1024
+BIG_HEADER = 32 * 1024  # where nobody attacks, few have half as many
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
@@ -153,6 +157,11 @@ class Mail:
     def __hash__(self) -> int:
         """Enough to tell messages apart, without the octets."""
         return hash(self.message_id)
+
+    @property
+    def is_big(self) -> bool:
+        """Work on the whole of it, or on its header, belongs in a thread."""
+        return len(self.raw) > BIG or self.headers.size > BIG_HEADER
 
     @property
     def body(self) -> bytes:

@@ -12,6 +12,7 @@
 
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ LONGEST_VALUE = 320  # octets of one value from outside: an address is at most 6
 OURS = frozenset({"x-ses-spam-verdict", "x-ses-virus-verdict", "x-ses-receipt", "x-ses-dkim-signature"})
 
 _FOLD = "\r\n "
+_PIECE = 1 << 18  # octets that are copied at a time
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
 _DOT_ATOM = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _LITERAL = re.compile(r"\[(?:IPv6:)?[0-9A-Fa-f:.]+\]", re.IGNORECASE)
@@ -73,7 +75,12 @@ def stamped(mail: Mail, block: bytes, added: bytes = b"") -> bytes:
     if len(kept) == len(mail.headers.fields):
         return b"".join((block, added, stray, mail.raw))
     read = sum(len(field.raw) for field in mail.headers.fields)
-    return b"".join((block, added, stray, *kept, memoryview(mail.raw)[read:]))
+    whole = io.BytesIO()  # it hands out what it holds without another copy
+    whole.write(b"".join((block, added, stray, *kept)))
+    rest = memoryview(mail.raw)[read:]
+    for at in range(0, len(rest), _PIECE):  # other threads have their turn in between
+        whole.write(rest[at : at + _PIECE])
+    return whole.getvalue()
 
 
 def _forged(field: HeaderField, authserv_id: str) -> bool:

@@ -15,7 +15,7 @@ from inbound.deliver import Means, deliver
 from inbound.examine import Stages, begin, examine
 from inbound.gate import Gate
 from inbound.greylist import Greylist
-from inbound.mail import Client, Headers, Mail, message_id
+from inbound.mail import BIG, Client, Headers, Mail, message_id
 from inbound.mime import attachments
 from inbound.offload import offload
 from inbound.record import Record, Walk
@@ -23,8 +23,6 @@ from inbound.reply import Reply
 from inbound.rules import Decision, RuleSet, decide, outlook
 from inbound.trace import header_block
 from inbound.verdicts import BlockVerdict, Verdicts
-
-BIG = 256 * 1024  # octets: finding the attachments of a larger message would hold up the others
 
 TAKEN = Reply(250, "2.1.5", "Recipient ok")
 # SES: "mailbox unavailable"; RFC 3463 5.1.1
@@ -120,7 +118,9 @@ class Transaction:
         """The path of a message: examine, decide, deliver, and say so."""
         started = time.perf_counter()
         path, sight, rcpt_to = self._path, self._path.sight, tuple(self._party.members) if self._party else ()
-        mail = self._mail(raw, rcpt_to, message_id(sight.secret, self._mail_from, rcpt_to, raw))
+        named = (sight.secret, self._mail_from, rcpt_to, raw)
+        ours = await offload(message_id, *named) if len(raw) > BIG else message_id(*named)
+        mail = self._mail(raw, rcpt_to, ours)
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
         decision = await _decided(self._ruleset, mail, verdicts, split=sight.split)
@@ -205,7 +205,7 @@ class Party:
 
 async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, split: bool) -> Decision:
     """What the rules say. They may look at attachments: with a big message that is work for a thread."""
-    if len(mail.raw) > BIG:
+    if mail.is_big:
         return await offload(decide, ruleset, mail, verdicts, parts=attachments, split=split)
     return decide(ruleset, mail, verdicts, parts=attachments, split=split)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import StringConstraints
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
-from inbound.actions.notice import TopicArn, announce, event
+from inbound.actions.notice import TopicArn, announce, written
 from inbound.errors import TemporaryFailure
 from inbound.event import lambda_event
 from inbound.reply import Reply, ReplyError
@@ -56,7 +56,7 @@ class Invoke(Usual):
             "invocationType": _INVOCATIONS[self.invocation],
         }
         wait = self.invocation == "request_response"
-        answer = await cloud.invoke(self.function, lambda_event(event(letter, action)), wait=wait)
+        answer = await cloud.invoke(self.function, await written(lambda_event, letter, action), wait=wait)
         done = disposition(answer) if wait else Done()
         await announce(letter, cloud, action)
         return done

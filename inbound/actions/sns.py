@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
 from inbound.actions.keep import BucketName, KeyName, Prefix, keep
-from inbound.actions.notice import RoleArn, TopicArn, event
+from inbound.actions.notice import RoleArn, TopicArn, written
 from inbound.errors import PermanentFailure
 from inbound.event import SUBJECT, notification
 from inbound.reply import Reply
@@ -55,11 +55,11 @@ class Sns(Usual):
         action = {"type": "SNS", "topicArn": self.topic_arn, "encoding": encoding}
         told = ""
         if len(letter.content) <= LONGEST:
-            told = notification(event(letter, action), content=self._content(letter.content))
+            told = await written(notification, letter, action, content=self._content(letter.content))
         if not told or len(told.encode("utf-8")) > LONGEST_NOTIFICATION:
             if self.bucket is None:
                 return self._too_large(len(letter.content))
-            told = notification(event(letter, await self._kept(letter, cloud, self.bucket)))
+            told = await written(notification, letter, await self._kept(letter, cloud, self.bucket))
         await cloud.publish(self.topic_arn, SUBJECT, told, role_arn=self.role_arn)
         return Done()
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import StringConstraints
 
 from inbound.actions import Cloud, Done, Letter, OnFailure, Onward, Usual
-from inbound.actions.notice import RoleArn, TopicArn, announce, event
+from inbound.actions.notice import RoleArn, TopicArn, announce, written
 from inbound.errors import PermanentFailure
 from inbound.event import notification
 from inbound.reply import Reply
@@ -50,7 +50,7 @@ class Sqs(Usual):
         action = {"type": "SQS", "topicArn": self.topic_arn, "queueUrl": self.queue_url}
         told = ""
         if self.content == "none" or len(letter.content) <= LONGEST:
-            told = notification(event(letter, action), content=self._content(letter.content))
+            told = await written(notification, letter, action, content=self._content(letter.content))
         if not told or len(told.encode("utf-8")) > LONGEST:
             if self.on_failure == "continue":
                 raise PermanentFailure(TOO_LARGE, f"{len(letter.content)} octets")

@@ -66,14 +66,10 @@ class Content:
         if bare and self._normalise:
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
             bare = False
-        begun = self._line
-        if (
-            bare
-            or b"\0" in piece
-            or self._longest_line(piece) > self._limits.line_bytes
-            or self.octets + len(piece) > self._limits.message_bytes
-        ):
-            self._spoil(self._first_flaw(piece, begun))
+        overlong = self._overlong(piece)
+        large = self._limits.message_bytes - self.octets
+        if bare or b"\0" in piece or min(overlong, large) < len(piece):
+            self._spoil(self._first_flaw(piece, overlong, large))
         else:
             self._kept.write(piece)
 
@@ -95,35 +91,28 @@ class Content:
         self.flaw = flaw
         self._kept = io.BytesIO()
 
-    def _first_flaw(self, piece: bytes, begun: int) -> Reply:
+    def _first_flaw(self, piece: bytes, overlong: int, large: int) -> Reply:
         """The flaw that comes first, so that the answer does not depend on how the network cut the message."""
         bare = _BARE.search(piece)
         places = (
             (bare.start() if bare else len(piece), 0, BARE),
-            (self._overlong(piece, begun), 1, line_too_long(self._limits)),
-            (self._limits.message_bytes - self.octets, 2, too_large(self._limits)),
+            (overlong, 1, line_too_long(self._limits)),
+            (large, 2, too_large(self._limits)),
         )
         return min(places)[2]
 
-    def _overlong(self, piece: bytes, begun: int) -> int:
-        """Where the first line that is too long becomes so; `begun` octets of the first line came before."""
-        place, room = 0, self._limits.line_bytes - begun
-        for line in piece.split(b"\r\n"):
-            if len(line) > room:
-                return place + room
-            place, room = place + len(line) + 2, self._limits.line_bytes
-        return len(piece)
+    def _overlong(self, piece: bytes) -> int:
+        """Where a line becomes too long, the length of the piece if none does.
 
-    def _longest_line(self, piece: bytes) -> int:
-        first = piece.find(b"\r\n")
-        if first < 0:
-            self._line += len(piece)
-            return self._line
-        longest = self._line + first
-        self._line = len(piece) - piece.rfind(b"\r\n") - 2
-        if len(piece) > self._limits.line_bytes:
-            longest = max(longest, *map(len, piece[first + 2 :].split(b"\r\n")))
-        return max(longest, self._line)
+        Looks for the last line end within as many octets as a line may have, and goes on from there: a few steps, however
+        many lines there are.
+        """
+        start, room = 0, self._limits.line_bytes - self._line
+        while (end := piece.rfind(b"\r\n", start, start + room + 2)) >= 0:
+            start, room = end + 2, self._limits.line_bytes
+            self._line = 0
+        self._line += len(piece) - start
+        return len(piece) if len(piece) - start <= room else start + room
 
     def _check_header(self, raw: bytes) -> None:
         limit = self._limits.header_bytes

@@ -15,7 +15,6 @@ from inbound.offload import offload
 from inbound.stages import Resolver
 from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
-    BIG,
     CLOCK_SKEW,
     Rejected,
     Signature,
@@ -110,7 +109,7 @@ class Arc:
 
     async def _check_form(self, mail: Mail, hashes: Hashes, signature: Signature, what: str) -> None:
         wanted = (signature.body_canonicalization, signature.length)
-        digest, _ = await offload(hashes.body, *wanted) if len(mail.raw) > BIG else hashes.body(*wanted)
+        digest, _ = await offload(hashes.body, *wanted) if mail.is_big else hashes.body(*wanted)
         if digest != signature.body_hash:
             raise Rejected("fail", f"{what}: the body is not the one signed")
         header = hashes.header(

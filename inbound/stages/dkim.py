@@ -20,7 +20,6 @@ from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
 from inbound.stages.canonical import Hashes
 from inbound.stages.signatures import (
-    BIG,
     CLOCK_SKEW,
     Key,
     Rejected,
@@ -73,16 +72,19 @@ class Dkim:
         fields = mail.headers.all("dkim-signature")
         if not fields:
             return DkimVerdict(status=Status.GRAY, result="none", reason="no signature")
-        read = [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
+        big = mail.is_big
+        read = await offload(self._read_all, fields) if big else self._read_all(fields)
         examined = await side_by_side(self._with_keys(one) for one in read)
-        big = len(mail.raw) > BIG
         reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
-        author = author_of(mail).domain
+        author = (await offload(author_of, mail) if big else author_of(mail)).domain
         placed = await side_by_side(
             self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
         )
         troubles = [trouble for _, trouble in placed if trouble]
         return _verdict(tuple(signature for signature, _ in placed), troubles[0] if troubles else "")
+
+    def _read_all(self, fields: tuple[HeaderField, ...]) -> list[_Examined]:
+        return [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
 
     def _read(self, field: HeaderField, *, examine: bool) -> _Examined:
         try:

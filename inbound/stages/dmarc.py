@@ -59,7 +59,7 @@ class Dmarc:
 
     async def __call__(self, mail: Mail, spf: SpfVerdict, dkim: DkimVerdict) -> DmarcVerdict:
         """Evaluate."""
-        author = author_of(mail)
+        author = await offload(author_of, mail) if mail.is_big else author_of(mail)
         if not author.domain:
             return DmarcVerdict(status=Status.FAIL, result="fail", reason=author.reason)
         try:

@@ -32,7 +32,6 @@ LONGEST_KEY_RECORD = 4096  # octets; a 4096-bit key takes 736
 SHORTEST_KEY = 1024  # bits, RFC 8301 3.2
 LONGEST_KEY = 4096  # bits, RFC 8301 3.2 asks for support up to here
 CLOCK_SKEW = 300  # seconds that a signature may seem to come from the future
-BIG = 256 * 1024  # octets of a message from which hashing belongs in a thread
 
 _DIGITS = re.compile(r"[0-9]{1,76}")
 _FWS = re.compile(rb"[ \t\r\n]+")

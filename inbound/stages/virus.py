@@ -20,7 +20,6 @@ NO_SCANNER = "no virus scanner is set"
 ENCRYPTED_ARCHIVE = "an encrypted ZIP archive"
 ENCRYPTED_DOCUMENT = "an encrypted office document"
 
-_IN_A_THREAD = 256 * 1024  # octets from which decoding attachments takes a thread
 
 # PKWARE APPNOTE 4.3.7 and 4.3.12: signature, octets to the version needed, and to the general purpose flags.
 _ZIP_ENTRIES = ((b"PK\x03\x04", 4, 6), (b"PK\x01\x02", 6, 8))
@@ -78,7 +77,7 @@ class Virus:
             return VirusVerdict(status=Status.FAIL, signature=scan.signature)
         reason = scan.reason
         if scan.result == "clean":
-            reason = await offload(_encrypted, mail) if len(mail.raw) > _IN_A_THREAD else _encrypted(mail)
+            reason = await offload(_encrypted, mail) if mail.is_big else _encrypted(mail)
         if reason:
             return VirusVerdict(status=Status.GRAY, signature=scan.signature, reason=f"could not look inside: {reason}")
         return VirusVerdict(status=Status.PASS)

@@ -44,7 +44,6 @@ TESTS: tuple[SpamTest, ...] = (
     *WORDS.values(),
 )
 _EVIDENCE = 160  # characters of one symbol's evidence
-_IN_A_THREAD = 256 * 1024  # octets from which finding the parts of a message takes a thread
 
 
 class Spam:
@@ -72,7 +71,7 @@ class Spam:
     ) -> SpamVerdict:
         """Score the message."""
         look = Look(mail, spf=spf, dkim=dkim, dmarc=dmarc, iprev=iprev, block=block, hostname=self._hostname)
-        return await offload(self._judge, look) if len(mail.raw) > _IN_A_THREAD else self._judge(look)
+        return await offload(self._judge, look) if mail.is_big else self._judge(look)
 
     def _judge(self, look: Look) -> SpamVerdict:
         symbols = symbols_of(look)
