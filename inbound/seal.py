@@ -73,7 +73,8 @@ class Sealing:
         view, tag = memoryview(self._plaintext), b""
         for start in range(0, len(self), octets):
             wanted = min(octets, len(self) - start)
-            piece = encryptor.update(view[start : start + wanted])
+            text = view[start : start + wanted]
+            piece = encryptor.update(text) if text else b""
             if len(piece) < wanted:
                 if not tag:
                     encryptor.finalize()
