@@ -92,6 +92,19 @@ def _acting(used: Sequence[Use], home: Home) -> Iterator[Json]:
     stores = [_objects(use, home) for use in used if use.what == "bucket"]
     if stores:
         yield _allow("StoreMail", "s3:PutObject", stores)
+    tagged = [_objects(use, home) for use in used if use.what == "bucket" and use.terms.tags]
+    if tagged:
+        yield _allow("TagMail", "s3:PutObjectTagging", tagged)
+    # For what is uploaded in parts, S3 opens what it has encrypted.
+    for at, key in enumerate(
+        sorted({use.terms.sse_kms_key or "" for use in used if use.what == "bucket"} - {""}), start=1
+    ):
+        through: Json = {"StringEquals": {"kms:ViaService": f"s3.{home.region}.amazonaws.com"}}
+        _, aliased, name = key.rpartition("alias/")
+        if aliased:
+            through["ForAnyValue:StringEquals"] = {"kms:ResourceAliases": f"alias/{name}"}
+        rights = ["kms:Decrypt", "kms:GenerateDataKey"]
+        yield _allow(f"EncryptAtRest{at}", rights, [_key_arn(key, home)], Condition=through)
     for at, (key, form, some) in enumerate(_seals(used), start=1):
         condition = _condition(some, form, home)
         yield _allow(f"SealMail{at}", "kms:GenerateDataKey", [_key_arn(key, home)], Condition=condition)
@@ -145,7 +158,13 @@ def _bucket(used: Sequence[Use], home: Home) -> Iterator[Json]:
     """For the policy of a bucket: who stores there."""
     for at, (principal, some) in enumerate(_by_principal(used, home).items(), start=1):
         resources = [_objects(use, home) for use in some]
-        yield _allow(f"StoreMail{at}", "s3:PutObject", resources, Principal={"AWS": principal})
+        tags = ["s3:PutObjectTagging"] if any(use.terms.tags for use in some) else []
+        yield _allow(
+            f"StoreMail{at}",
+            ["s3:PutObject", *tags] if tags else "s3:PutObject",
+            resources,
+            Principal={"AWS": principal},
+        )
 
 
 def _key(used: Sequence[Use], home: Home) -> Iterator[Json]:
@@ -196,8 +215,9 @@ def _condition(used: Sequence[Use], form: str, home: Home, *, opens: bool = Fals
     condition: Json = {
         "StringEquals": equal,
         "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": named},
-        "Null": {f"{_CONTEXT}aws:ses:message-id": "false"},
     }
+    if not any(use.shared for use in used):
+        condition["Null"] = {f"{_CONTEXT}aws:ses:message-id": "false"}
     _, aliased, name = key.rpartition("alias/")
     if aliased and opens:
         condition["ForAnyValue:StringEquals"] = {"kms:ResourceAliases": f"alias/{name}"}

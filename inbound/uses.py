@@ -6,6 +6,7 @@ from typing import Literal
 
 from inbound.actions import Action
 from inbound.actions.keep import Form
+from inbound.clients import USUAL, Terms
 from inbound.rules import Rule, RuleSet
 
 What = Literal["bucket", "key", "topic", "queue", "function", "webhook"]
@@ -41,6 +42,17 @@ class Use:
         """Of a key, the form that is sealed in."""
         form: Form = getattr(self.action, "format", "ses")
         return form
+
+    @property
+    def terms(self) -> Terms:
+        """Of a bucket, how mail is stored there."""
+        terms: Terms = getattr(self.action, "terms", USUAL)
+        return terms
+
+    @property
+    def shared(self) -> bool:
+        """Of a key, its data keys seal several messages and name none."""
+        return getattr(self.action, "cache_data_keys", None) is not None
 
     @property
     def held(self) -> bool:

@@ -102,6 +102,24 @@ def test_a_role_has_what_is_done_as_it_and_ours_may_assume_it() -> None:
     assert [one["Principal"]["AWS"] for one in found["keys"]["alias/mail"]["Statement"]] == [role]
 
 
+def test_terms_of_storing_ask_for_their_rights_and_shared_data_keys_name_no_message() -> None:
+    sealed, at_rest = "kms_key: alias/mail, cache_data_keys: {messages: 2}", "sse_kms_key: alias/rest"
+    found = told(f"s3: {{bucket: mail, {sealed}, tags: {{a: b}}, server_side_encryption: aws:kms, {at_rest}}}")
+    assert rights(found["receiver"]) == [
+        ("s3:PutObject", "arn:aws:s3:::mail/*"),
+        ("s3:PutObjectTagging", "arn:aws:s3:::mail/*"),
+        (["kms:Decrypt", "kms:GenerateDataKey"], f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+        ("kms:GenerateDataKey", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+    ]
+    assert rights(found["buckets"]["mail"]) == [(["s3:PutObject", "s3:PutObjectTagging"], "arn:aws:s3:::mail/*")]
+    resting, sealing = (one["Condition"] for one in found["receiver"]["Statement"][2:])
+    assert resting["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/rest"}
+    assert resting["StringEquals"]["kms:ViaService"] == f"s3.{REGION}.amazonaws.com"
+    assert "Null" not in sealing
+    (asked,) = found["keys"]["alias/mail"]["Statement"]
+    assert "Null" not in asked["Condition"]
+
+
 @pytest.mark.parametrize(
     ("key", "resource", "alias"),
     [

@@ -104,7 +104,7 @@ class S3(Usual):
             prefix=self.prefix,
             kms_key=self.kms_key,
             form=self.format,
-            terms=self._terms(),
+            terms=self.terms,
             cache=self.cache_data_keys,
             role_arn=self.role_arn,
         )
@@ -120,7 +120,9 @@ class S3(Usual):
             detail={"object": f"{kept.bucket}/{kept.key}"} | ({} if kept.new else {"note": "it was there already"})
         )
 
-    def _terms(self) -> Terms:
+    @property
+    def terms(self) -> Terms:
+        """How it is stored."""
         return Terms(
             owner=self.expected_bucket_owner,
             server_side_encryption=self.server_side_encryption,
