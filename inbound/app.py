@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import TracebackType
@@ -196,6 +196,12 @@ class App(Judge):
             self._collector.note(note)
         self._note(note)
 
+    def tell(self) -> None:
+        """Log what the resolver and the cloud did so far."""
+        for name, counters in (("dns", self.resolver.counters), ("cloud", self._cloud.counters)):
+            counted = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in asdict(counters).items())
+            log.info("%s: %s", name, counted)
+
     def rebuffed(self, rebuff: Rebuff) -> None:
         """Note what the edge has refused by itself."""
         self._note(rebuff)
@@ -250,8 +256,11 @@ def returns(domain: str) -> Rule:
 
 
 def rules_in_force(settings: Settings) -> RuleSet:
-    """The rule set of the settings, when it passes its own tests. Raises ConfigurationError."""
+    """The rule set of the settings, when it passes its own tests and can be carried out. Raises ConfigurationError."""
     loaded = rules_of(settings)
+    impossible = rulecheck.impossible(loaded, settings)
+    if impossible:
+        raise ConfigurationError(impossible)
     failed = [
         result.problem
         for result in ruletest.run(loaded, settings.domains, split=settings.split_recipients)

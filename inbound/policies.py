@@ -23,6 +23,8 @@ from inbound.uses import Use
 Json = dict[str, Any]
 
 _CONTEXT = "kms:EncryptionContext:"
+# What is uploaded in parts is given up when it fails (Amazon S3 User Guide, "Multipart upload API and permissions").
+_STORING = ("s3:PutObject", "s3:AbortMultipartUpload")
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 
@@ -96,11 +98,11 @@ def _acting(used: Sequence[Use], home: Home) -> Iterator[Json]:
     """What actions do under one identity."""
     stores = [use for use in used if use.what == "bucket"]
     if stores:
-        yield _allow("StoreMail", "s3:PutObject", (_objects(use, home) for use in stores))
-    tagged = [_objects(use, home) for use in stores if use.tagged]
+        yield _allow("StoreMail", [*_STORING], (_objects(use, home) for use in stores))
+    tagged = [_objects(use, home) for use in stores if use.terms.tags]
     if tagged:
         yield _allow("TagMail", "s3:PutObjectTagging", tagged)
-    for at, key in enumerate(sorted({use.at_rest for use in stores} - {""}), start=1):
+    for at, key in enumerate(sorted({use.terms.sse_kms_key or "" for use in stores} - {""}), start=1):
         # Amazon S3 User Guide, "Protecting data using server-side encryption with AWS KMS": Decrypt is for multipart uploads.
         through: Json = {"StringEquals": {"kms:ViaService": f"s3.{home.region}.{home.suffix}"}}
         _, aliased, name = key.rpartition("alias/")
@@ -161,7 +163,13 @@ def _bucket(used: Sequence[Use], home: Home) -> Iterator[Json]:
     """For the policy of a bucket: who stores there."""
     for at, (principal, some) in enumerate(_by_principal(used, home).items(), start=1):
         resources = [_objects(use, home) for use in some]
-        yield _allow(f"StoreMail{at}", "s3:PutObject", resources, Principal={"AWS": principal})
+        tags = ["s3:PutObjectTagging"] if any(use.terms.tags for use in some) else []
+        yield _allow(
+            f"StoreMail{at}",
+            [*_STORING, *tags],
+            resources,
+            Principal={"AWS": principal},
+        )
 
 
 def _key(used: Sequence[Use], home: Home) -> Iterator[Json]:

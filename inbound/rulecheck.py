@@ -42,7 +42,39 @@ def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
             found.append(
                 _about(rule, "asks about spam or viruses and says scan: no; only another rule's scan can answer it")
             )
+        found += _without_s3(rule, settings)
     return (*found, *_unserved(ruleset, domains))
+
+
+def impossible(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
+    """What a rule set asks for that cannot be had under these settings, and must not be left out silently."""
+    return tuple(
+        rule.place.problem(f"rule {rule.name!r} {_NOT_ENCRYPTED}")
+        for rule in ruleset.rules
+        if settings.cloud == "local" and rule.enabled and _asked_of_s3(rule, _ENCRYPTION)
+    )
+
+
+_ENCRYPTION = ("server_side_encryption",)
+_KEPT_BY_S3 = ("storage_class", "tags", "content_type")
+_NOT_ENCRYPTED = (
+    "asks for server_side_encryption, which is S3's own: with cloud: local nothing would be encrypted. "
+    "Seal with kms_key, or encrypt the disk, and leave it out"
+)
+
+
+def _without_s3(rule: Rule, settings: Settings) -> Iterator[Problem]:
+    if settings.cloud != "local":
+        return
+    if _asked_of_s3(rule, _ENCRYPTION):
+        yield _about(rule, f"{_NOT_ENCRYPTED}; it is refused when mail is to be received")
+    kept = _asked_of_s3(rule, _KEPT_BY_S3)
+    if kept:
+        yield _about(rule, f"sets {' and '.join(kept)}, which a directory does not have (cloud: local)")
+
+
+def _asked_of_s3(rule: Rule, keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if any(getattr(action, key, None) for action in rule.actions if action.kind == "s3")]
 
 
 def _about(rule: Rule, message: str) -> Problem:

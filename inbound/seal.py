@@ -15,7 +15,7 @@ import binascii
 import hmac
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -55,45 +55,95 @@ class Envelope:
     context: Mapping[str, str]
 
 
-def seal(plaintext: bytes, data_key: bytes, wrapped: bytes, context: Mapping[str, str]) -> Sealed:
-    """Seal under a data key of 32 octets that was made for `context`. Takes a processor: big messages in a thread."""
+class Sealing:
+    """A message sealed while it is stored, in one pass and piece by piece: a large one is not held twice."""
+
+    def __init__(self, plaintext: bytes, seal: "Seal") -> None:
+        self._plaintext, self._seal = plaintext, seal
+        self.metadata = seal.metadata
+
+    def __len__(self) -> int:
+        return len(self._plaintext) + TAG_BITS // 8
+
+    def pieces(self, octets: int) -> Iterator[bytes]:
+        """The ciphertext and the tag behind it; the same each time, for a store that has to be told again."""
+        encryptor = Cipher(algorithms.AES256(self._seal.key), modes.GCM(self._seal.iv)).encryptor()
+        if self._seal.suite is not None:
+            encryptor.authenticate_additional_data(self._seal.suite)
+        view, tag = memoryview(self._plaintext), b""
+        for start in range(0, len(self), octets):
+            wanted = min(octets, len(self) - start)
+            text = view[start : start + wanted]
+            piece = encryptor.update(text) if text else b""
+            if len(piece) < wanted:
+                if not tag:
+                    encryptor.finalize()
+                    tag = encryptor.tag
+                at = start + len(piece) - len(view)
+                piece += tag[at : at + wanted - len(piece)]
+            yield piece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """How one object is sealed: key and IV of AES-256-GCM, what is authenticated beside it, and what stands in metadata."""
+
+    key: bytes
+    iv: bytes
+    suite: bytes | None
+    metadata: Mapping[str, str]
+
+    def seal(self, plaintext: bytes) -> Sealed:
+        """All at once. Takes a processor: big messages in a thread, or as a `Sealing`."""
+        return Sealed(ciphertext=AESGCM(self.key).encrypt(self.iv, plaintext, self.suite), metadata=self.metadata)
+
+
+def enveloping(size: int, data_key: bytes | bytearray, wrapped: bytes, context: Mapping[str, str]) -> Seal:
+    """SES's form, for a message of so many octets, under a data key of 32 octets that was made for `context`."""
     iv = os.urandom(IV_OCTETS)
-    return Sealed(
-        ciphertext=AESGCM(data_key).encrypt(iv, plaintext, None),
-        metadata={
-            "x-amz-key-v2": _base64(wrapped),
-            "x-amz-iv": _base64(iv),
-            "x-amz-cek-alg": GCM,
-            "x-amz-wrap-alg": "kms",
-            "x-amz-tag-len": str(TAG_BITS),
-            "x-amz-unencrypted-content-length": str(len(plaintext)),
-            "x-amz-matdesc": json.dumps(dict(context), separators=(",", ":")),
-        },
-    )
+    metadata = {
+        "x-amz-key-v2": _base64(wrapped),
+        "x-amz-iv": _base64(iv),
+        "x-amz-cek-alg": GCM,
+        "x-amz-wrap-alg": "kms",
+        "x-amz-tag-len": str(TAG_BITS),
+        "x-amz-unencrypted-content-length": str(size),
+        "x-amz-matdesc": json.dumps(dict(context), separators=(",", ":")),
+    }
+    return Seal(key=bytes(data_key), iv=iv, suite=None, metadata=metadata)
 
 
-def commit(plaintext: bytes, data_key: bytes, wrapped: bytes, context: Mapping[str, str]) -> Sealed:
-    """Seal in the committing form. `context` must say the cipher: `aws:x-amz-cek-alg` is "115"."""
+def committing(size: int, data_key: bytes | bytearray, wrapped: bytes, context: Mapping[str, str]) -> Seal:
+    """The committing form. `context` must say the cipher: `aws:x-amz-cek-alg` is "115"."""
+    del size
     message_id = os.urandom(ID_OCTETS)
     key, commitment = _derived(data_key, message_id)
-    return Sealed(
-        ciphertext=AESGCM(key).encrypt(_COMMITTING_IV, plaintext, _SUITE),
-        metadata={
-            "x-amz-c": COMMITTING,
-            "x-amz-3": _base64(wrapped),
-            "x-amz-w": COMMITTING_WRAP,
-            "x-amz-t": json.dumps(dict(context), separators=(",", ":")),
-            "x-amz-d": _base64(commitment),
-            "x-amz-i": _base64(message_id),
-        },
-    )
+    metadata = {
+        "x-amz-c": COMMITTING,
+        "x-amz-3": _base64(wrapped),
+        "x-amz-w": COMMITTING_WRAP,
+        "x-amz-t": json.dumps(dict(context), separators=(",", ":")),
+        "x-amz-d": _base64(commitment),
+        "x-amz-i": _base64(message_id),
+    }
+    return Seal(key=key, iv=_COMMITTING_IV, suite=_SUITE, metadata=metadata)
+
+
+def seal(plaintext: bytes, data_key: bytes | bytearray, wrapped: bytes, context: Mapping[str, str]) -> Sealed:
+    """Seal in SES's form."""
+    return enveloping(len(plaintext), data_key, wrapped, context).seal(plaintext)
+
+
+def commit(plaintext: bytes, data_key: bytes | bytearray, wrapped: bytes, context: Mapping[str, str]) -> Sealed:
+    """Seal in the committing form."""
+    return committing(len(plaintext), data_key, wrapped, context).seal(plaintext)
 
 
 _SUITE = int(COMMITTING).to_bytes(2, "big")
 _COMMITTING_IV = b"\x01" * IV_OCTETS
 
 
-def _derived(data_key: bytes, message_id: bytes) -> tuple[bytes, bytes]:
+def _derived(data_key: bytes | bytearray, message_id: bytes) -> tuple[bytes, bytes]:
     """The cipher's key and the commitment (HKDF, RFC 5869; the message id is the salt)."""
     extracted = hmac.digest(message_id, data_key, "sha512")
     key = HKDFExpand(hashes.SHA512(), len(data_key), _SUITE + b"DERIVEKEY").derive(extracted)

@@ -166,7 +166,7 @@ async def until_told(
     """Wait for SIGTERM, SIGINT, or the end of the lifeline; SIGHUP takes the rules in force anew, or says why not.
 
     `also` is what else SIGHUP takes in force; `ready` is called when signals are taken.
-    SIGUSR1 tells what the resolver did so far, as the end does.
+    SIGUSR1 tells what the resolver and the cloud did so far, as the end does.
     """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -189,12 +189,12 @@ async def until_told(
     for stop in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(stop, told.set)
     loop.add_signal_handler(signal.SIGHUP, take)
-    loop.add_signal_handler(signal.SIGUSR1, tell)
+    loop.add_signal_handler(signal.SIGUSR1, app.tell)
     if lifeline >= 0:
         loop.add_reader(lifeline, told.set)
     ready()
     await told.wait()
     if lifeline >= 0:
         loop.remove_reader(lifeline)
-    tell()
+    app.tell()
     log.info("stopping: messages in flight are finished first")

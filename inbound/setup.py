@@ -112,12 +112,10 @@ class Setup:
         match use.what:
             case "bucket":
                 key = object_key(use.prefix, NAME)
-                new = await cloud.put(use.name, key, letter.content, metadata={}, role_arn=role)
+                new = await cloud.put(use.name, key, letter.content, metadata={}, terms=use.terms, role_arn=role)
                 return f"{NAME} {'was written' if new else 'is there'}"
             case "key":
-                context = encryption_context(letter, use.name, use.form)
-                if use.shared:
-                    del context["aws:ses:message-id"]
+                context = encryption_context(letter, use.name, use.form, shared=use.shared)
                 await cloud.generate_data_key(use.name, context, role_arn=role)
                 return "makes data keys"
             case "topic":

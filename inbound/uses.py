@@ -7,6 +7,7 @@ from typing import Literal
 from inbound.actions import Action
 from inbound.actions.keep import Form
 from inbound.actions.relay import Relay
+from inbound.clients import USUAL, Terms
 from inbound.rules import Rule, RuleSet
 
 What = Literal["bucket", "key", "topic", "queue", "function", "webhook", "next hop"]
@@ -44,19 +45,15 @@ class Use:
         return form
 
     @property
+    def terms(self) -> Terms:
+        """Of a bucket, how mail is stored there."""
+        terms: Terms = getattr(self.action, "terms", USUAL)
+        return terms
+
+    @property
     def shared(self) -> bool:
-        """Of a key, several messages share a data key, which names none of them."""
+        """Of a key, its data keys seal several messages and name none."""
         return getattr(self.action, "cache_data_keys", None) is not None
-
-    @property
-    def tagged(self) -> bool:
-        """Of a bucket, objects get tags."""
-        return bool(getattr(self.action, "tags", None))
-
-    @property
-    def at_rest(self) -> str:
-        """Of a bucket, the KMS key that S3 itself encrypts under, "" when it is not ours to name."""
-        return getattr(self.action, "sse_kms_key", None) or ""
 
     @property
     def held(self) -> bool:

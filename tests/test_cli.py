@@ -348,6 +348,7 @@ def test_serve_receives_reloads_on_sighup_and_stops_on_sigterm(tmp_path: Path, d
         hits, misses, *others = (part.split() for part in told.split(", "))
         assert (int(hits[0]) > 0, hits[1], int(misses[0]) > 0, misses[1]) == (True, "hits", True, "misses")
         assert [name for _, name in others] == ["joined", "timeouts", "failures"]
+        serving.until(lambda: "cloud: 0 data keys made" in serving.said)
     finally:
         assert serving.stop() == 0
     assert serving.said.count("dns: ") == 2  # the end tells it too

@@ -9,15 +9,13 @@ import pytest
 
 from inbound.actions.keep import encryption_context
 from inbound.actions.kinds import ACTIONS
-from inbound.actions.s3 import S3
 from inbound.cli import main
 from inbound.policies import Home, policies
-from inbound.rules import Rule
 from inbound.ruleset import loaded
-from inbound.schema import keys
-from inbound.uses import Use, What, uses
+from inbound.uses import uses
 from tests.actions.letters import ACCOUNT, REGION, letter
 
+STORE = ["s3:PutObject", "s3:AbortMultipartUpload"]
 HOME = Home(
     account=ACCOUNT,
     region=REGION,
@@ -68,10 +66,10 @@ def rights(policy: Any) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        ("s3: {bucket: mail}", ("s3:PutObject", "arn:aws:s3:::mail/*")),
-        ("s3: {bucket: mail, prefix: in/}", ("s3:PutObject", "arn:aws:s3:::mail/in/*")),
-        ("s3: {bucket: mail, prefix: /in}", ("s3:PutObject", "arn:aws:s3:::mail//in/*")),
-        ("s3: {bucket: mail, prefix: 'a*b?c$d'}", ("s3:PutObject", "arn:aws:s3:::mail/a${*}b${?}c${$}d/*")),
+        ("s3: {bucket: mail}", (STORE, "arn:aws:s3:::mail/*")),
+        ("s3: {bucket: mail, prefix: in/}", (STORE, "arn:aws:s3:::mail/in/*")),
+        ("s3: {bucket: mail, prefix: /in}", (STORE, "arn:aws:s3:::mail//in/*")),
+        ("s3: {bucket: mail, prefix: 'a*b?c$d'}", (STORE, "arn:aws:s3:::mail/a${*}b${?}c${$}d/*")),
         ("lambda: {function: f}", ("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f")),
         (
             f"lambda: {{function: 'arn:aws:lambda:eu-west-1:{ACCOUNT}:function:f:1'}}",
@@ -98,11 +96,29 @@ def test_what_needs_nothing_of_aws_has_no_policy() -> None:
 def test_a_role_has_what_is_done_as_it_and_ours_may_assume_it() -> None:
     role = f"arn:aws:iam::{ACCOUNT}:role/store"
     found = told(f"s3: {{bucket: mail, kms_key: alias/mail, role_arn: '{role}'}}", "s3: {bucket: mail, prefix: ours}")
-    assert rights(found["receiver"]) == [("s3:PutObject", "arn:aws:s3:::mail/ours/*"), ("sts:AssumeRole", role)]
-    assert [action for action, _ in rights(found["roles"][role])] == ["s3:PutObject", "kms:GenerateDataKey"]
+    assert rights(found["receiver"]) == [(STORE, "arn:aws:s3:::mail/ours/*"), ("sts:AssumeRole", role)]
+    assert [action for action, _ in rights(found["roles"][role])] == [STORE, "kms:GenerateDataKey"]
     assert found["trust"][role]["Statement"][0]["Principal"] == {"AWS": HOME.receiver}
     assert [one["Principal"]["AWS"] for one in found["buckets"]["mail"]["Statement"]] == [role, HOME.receiver]
     assert [one["Principal"]["AWS"] for one in found["keys"]["alias/mail"]["Statement"]] == [role]
+
+
+def test_terms_of_storing_ask_for_their_rights_and_shared_data_keys_name_no_message() -> None:
+    sealed, at_rest = "kms_key: alias/mail, cache_data_keys: {messages: 2}", "sse_kms_key: alias/rest"
+    found = told(f"s3: {{bucket: mail, {sealed}, tags: {{a: b}}, server_side_encryption: aws:kms, {at_rest}}}")
+    assert rights(found["receiver"]) == [
+        (STORE, "arn:aws:s3:::mail/*"),
+        ("s3:PutObjectTagging", "arn:aws:s3:::mail/*"),
+        (["kms:Decrypt", "kms:GenerateDataKey"], f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+        ("kms:GenerateDataKey", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+    ]
+    assert rights(found["buckets"]["mail"]) == [([*STORE, "s3:PutObjectTagging"], "arn:aws:s3:::mail/*")]
+    resting, sealing = (one["Condition"] for one in found["receiver"]["Statement"][2:])
+    assert resting["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/rest"}
+    assert resting["StringEquals"]["kms:ViaService"] == f"s3.{REGION}.amazonaws.com"
+    assert "Null" not in sealing
+    (asked,) = found["keys"]["alias/mail"]["Statement"]
+    assert "Null" not in asked["Condition"]
 
 
 @pytest.mark.parametrize(
@@ -159,47 +175,12 @@ def test_who_works_with_quarantine_opens_what_any_rule_has_held_and_who_receives
 )
 def test_arns_are_of_the_region_s_partition(region: str, partition: str) -> None:
     home = Home(account=ACCOUNT, region=region, receiver="", operator="")
-    assert rights(told("s3: {bucket: mail}", home=home)["receiver"]) == [
-        ("s3:PutObject", f"arn:{partition}:s3:::mail/*")
-    ]
+    assert rights(told("s3: {bucket: mail}", home=home)["receiver"]) == [(STORE, f"arn:{partition}:s3:::mail/*")]
 
 
 def test_rules_that_are_not_enabled_need_nothing() -> None:
     ruleset = loaded("rules:\n  - {name: a, enabled: no, actions: [{s3: {bucket: mail}}]}\n", ACTIONS)
     assert uses(ruleset) == ()
-
-
-@keys
-class Termed(S3):
-    """An action that stores on terms of S3's, and has messages share data keys."""
-
-    cache_data_keys: bool | None = None
-    tags: bool = False
-    sse_kms_key: str | None = None
-
-
-def test_tags_encryption_at_rest_and_shared_data_keys_need_what_they_need() -> None:
-    action = Termed(bucket="mail", kms_key="alias/mail", cache_data_keys=True, tags=True, sse_kms_key="alias/rest")
-    rule = Rule(name="a", actions=(action,))
-    used = tuple(Use(what=what, name=name, rule=rule, action=action) for what, name in _NAMES)
-    receiver = policies(used, HOME)["receiver"]
-    assert rights(receiver) == [
-        ("s3:PutObject", "arn:aws:s3:::mail/*"),
-        ("s3:PutObjectTagging", "arn:aws:s3:::mail/*"),
-        (["kms:Decrypt", "kms:GenerateDataKey"], f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
-        ("kms:GenerateDataKey", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
-    ]
-    at_rest, sealing = receiver["Statement"][2:]
-    assert at_rest["Condition"] == {
-        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"},
-        "ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/rest"},
-    }
-    condition = sealing["Condition"]
-    assert "Null" not in condition
-    assert "aws:ses:message-id" not in condition["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"]
-
-
-_NAMES: tuple[tuple[What, str], ...] = (("bucket", "mail"), ("key", "alias/mail"))
 
 
 def test_the_names_of_statements_are_different_in_each_policy() -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbound.errors import PermanentFailure
-from inbound.seal import Envelope, Sealed, commit, envelope, seal, unseal
+from inbound.seal import Envelope, Sealed, Sealing, commit, committing, envelope, enveloping, seal, unseal
 
 KEY, WRAPPED = bytes(range(32)), b"the wrapped key"
 CONTEXT = {
@@ -174,3 +175,18 @@ def test_an_object_opens_only_under_the_key_it_commits_to(name: str) -> None:
 def test_committing_forms_that_cannot_be_trusted_are_refused_before_kms_is_asked(name: str, value: str) -> None:
     with pytest.raises(PermanentFailure, match="not read here"):
         envelope({**committed().metadata, name: value})
+
+
+@pytest.mark.parametrize("form", [enveloping, committing])
+@pytest.mark.parametrize("octets", [16, 17, 64, 1000])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 47, 48, 49, 63, 64, 65, 984, 985, 1000, 1001, 2500])
+def test_in_pieces_the_octets_are_those_of_the_whole(form: Any, octets: int, size: int) -> None:
+    plaintext = os.urandom(size)
+    how = form(size, KEY, WRAPPED, COMMITTING)
+    sealing = Sealing(plaintext, how)
+    pieces = list(sealing.pieces(octets))
+    assert how.seal(plaintext).ciphertext == b"".join(pieces)
+    assert len(sealing) == sum(map(len, pieces))
+    assert {len(piece) for piece in pieces[:-1]} <= {octets}
+    assert pieces == list(sealing.pieces(octets))
+    assert plaintext == unseal(b"".join(pieces), sealing.metadata, KEY)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
-from inbound.clients import DataKey, Listed, StoredObject
+from inbound.clients import USUAL, Body, DataKey, Listed, Sharing, StoredObject, Terms
 from inbound.clients.relay import Relays
 from inbound.mail import Mail
 from inbound.record import Walk
@@ -71,9 +71,19 @@ class ObjectStore(Protocol):
     """Buckets. Every method raises TemporaryFailure or PermanentFailure, within its own deadline."""
 
     async def put(
-        self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | Body,
+        *,
+        metadata: Mapping[str, str],
+        terms: Terms = USUAL,
+        role_arn: str | None = None,
     ) -> bool:
-        """Store unless something is there already (first write wins). False: it was there, and stays as it was."""
+        """Store unless something is there already (first write wins). False: it was there, and stays as it was.
+
+        Terms that say so have it replaced.
+        """
         ...
 
     async def get(self, bucket: str, key: str) -> StoredObject:
@@ -92,8 +102,19 @@ class ObjectStore(Protocol):
 class KeyService(Protocol):
     """KMS keys."""
 
-    async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
-        """A new 256-bit data key under `key` (id, ARN or `alias/…`), bound to the encryption context."""
+    async def generate_data_key(
+        self,
+        key: str,
+        context: Mapping[str, str],
+        *,
+        role_arn: str | None = None,
+        sharing: Sharing | None = None,
+        octets: int = 0,
+    ) -> DataKey:
+        """A 256-bit data key under `key` (id, ARN or `alias/…`), bound to the encryption context. Overwrite it after use.
+
+        It is new, unless it may be shared: then it has sealed no more than that, with the `octets` that it is wanted for.
+        """
         ...
 
     async def decrypt_data_key(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:

@@ -1,13 +1,16 @@
 """Where a message is kept: stored under its id, plain or sealed under a KMS key; and how it is opened again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from inbound.actions import KeyService, Letter, ObjectStore
+from inbound.clients import USUAL, Body, Sharing, Terms
 from inbound.offload import offload
-from inbound.seal import COMMITTING, commit, envelope, seal, unseal
+from inbound.schema import keys
+from inbound.seal import COMMITTING, Sealing, committing, envelope, enveloping, unseal
 
 # Amazon S3 User Guide, "Bucket naming rules"; access points are named by ARN.
 BucketName = Annotated[
@@ -22,6 +25,21 @@ KeyName = Annotated[
 ]
 
 Form = Literal["ses", "s3ec"]
+
+AT_ONCE = 64 * 1024  # octets that are sealed where they stand, in some 20 µs
+
+
+@keys
+class CacheDataKeys:
+    """How many messages, and octets of them, share one data key of KMS, and for how long."""
+
+    messages: Annotated[int, Field(gt=0, le=2**32)] = 100  # 2**32: NIST SP 800-38D 8.3, with random IVs
+    octets: Annotated[int, Field(gt=0)] = 100 * 1024 * 1024
+    seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 300.0
+
+    def within(self, bucket: str) -> Sharing:
+        """The same for one bucket."""
+        return Sharing(scope=bucket, messages=self.messages, octets=self.octets, seconds=self.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +59,29 @@ async def keep(
     prefix: str,
     kms_key: str | None,
     form: Form = "ses",
+    terms: Terms = USUAL,
+    cache: CacheDataKeys | None = None,
     role_arn: str | None = None,
 ) -> Kept:
     """Store the message unless it is there already, sealed before it leaves this machine if there is a key. Raises Failure."""
-    key, body = object_key(prefix, letter.mail.message_id), letter.content
-    metadata: dict[str, str] = {}
+    key, content = object_key(prefix, letter.mail.message_id), letter.content
+    body: bytes | Body = content
+    metadata: Mapping[str, str] = {}
     if kms_key:
-        context = encryption_context(letter, kms_key, form)
-        data_key = await store.generate_data_key(kms_key, context, role_arn=role_arn)
-        seals = {"ses": seal, "s3ec": commit}[form]
-        sealed = await offload(seals, letter.content, data_key.plaintext, data_key.wrapped, context)
-        body, metadata = sealed.ciphertext, dict(sealed.metadata)
-    new = await store.put(bucket, key, body, metadata=metadata, role_arn=role_arn)
+        context = encryption_context(letter, kms_key, form, shared=cache is not None)
+        data_key = await store.generate_data_key(
+            kms_key,
+            context,
+            role_arn=role_arn,
+            sharing=cache.within(bucket) if cache else None,
+            octets=len(content),
+        )
+        forms = {"ses": enveloping, "s3ec": committing}
+        sealing = forms[form](len(content), data_key.plaintext, data_key.wrapped, context)
+        data_key.forget()
+        metadata = sealing.metadata
+        body = sealing.seal(content).ciphertext if len(content) <= AT_ONCE else Sealing(content, sealing)
+    new = await store.put(bucket, key, body, metadata=metadata, terms=terms, role_arn=role_arn)
     return Kept(bucket=bucket, key=key, new=new)
 
 
@@ -61,13 +90,13 @@ def object_key(prefix: str, message_id: str) -> str:
     return f"{prefix.removesuffix('/')}/{message_id}" if prefix else message_id
 
 
-def encryption_context(letter: Letter, kms_key: str, form: Form) -> dict[str, str]:
+def encryption_context(letter: Letter, kms_key: str, form: Form, *, shared: bool = False) -> dict[str, str]:
     """What the data key is bound to: message, rule and account in SES's order, then what the form asks for.
 
-    SES's `kms_cmk_id` is the key as it is configured.
+    SES's `kms_cmk_id` is the key as it is configured. A key that several messages share names none of them.
     """
     return {
-        "aws:ses:message-id": letter.mail.message_id,
+        **({} if shared else {"aws:ses:message-id": letter.mail.message_id}),
         "aws:ses:rule-name": letter.rule,
         "aws:ses:source-account": letter.account,
         **({"kms_cmk_id": kms_key} if form == "ses" else {"aws:x-amz-cek-alg": COMMITTING}),

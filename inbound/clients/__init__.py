@@ -1,7 +1,7 @@
 """One module for each foreign library or service, the only place where it is imported; here, what they answer with."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Piece = bytes | bytearray | memoryview
@@ -52,11 +52,28 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
-    """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it."""
+    """A KMS data key: 32 octets in clear, the same wrapped (CiphertextBlob), and the ARN of the key that wrapped it.
 
-    plaintext: bytes
+    Who has used it overwrites it (`forget`), as far as Python lets: what was copied on the way is not found.
+    """
+
+    plaintext: bytearray
     wrapped: bytes
     key_arn: str
+
+    def forget(self) -> None:
+        """Overwrite the key in clear."""
+        self.plaintext[:] = bytes(len(self.plaintext))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """That a data key may have sealed other objects of the same `scope`, and how much: objects, octets, and for how long."""
+
+    scope: str
+    messages: int
+    octets: int
+    seconds: float
 
 
 class Body(Protocol):
@@ -92,3 +109,23 @@ def whole(body: bytes | Body) -> bytes:
     if isinstance(body, bytes):
         return body
     return body.whole if isinstance(body, Octets) else b"".join(map(bytes, body.pieces(1 << 20)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How an object is to be stored, beside its octets and user metadata; the words are those of S3's PutObject.
+
+    `owner` is the account that the bucket must belong to. Unless it `replaces`, the first write wins.
+    """
+
+    owner: str | None = None
+    server_side_encryption: str | None = None
+    sse_kms_key: str | None = None
+    bucket_key: bool | None = None
+    storage_class: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    content_type: str | None = None
+    replaces: bool = False
+
+
+USUAL = Terms()

@@ -17,6 +17,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,12 +26,14 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from inbound.clients import DataKey, Listed, QueueMessage, StoredObject
+from inbound.clients import USUAL, Body, DataKey, Listed, QueueMessage, Sharing, StoredObject, Terms
 from inbound.clients.buckets import LONGEST_OBJECT, Buckets
+from inbound.clients.data_keys import Counters, DataKeys
 from inbound.clients.disk import directory, disk_errors, json_of, sync, write, write_new
 from inbound.clients.function_queue import FunctionRunner, Queue
 from inbound.clients.queues import Queues
 from inbound.clients.reasons import (
+    ACCESS_DENIED,
     CONTEXT_MISMATCH,
     KEY_MISSING,
     NAME_REFUSED,
@@ -58,12 +61,18 @@ class LocalCloud:
     ) -> None:
         self.relays = relays or Relays.nowhere()
         self._buckets = Buckets(data_dir / "s3")
+        self.data_keys = DataKeys()
         self._keys = _Keys(data_dir / "kms", account, region)
         self._topics, self._queues = data_dir / "sns", data_dir / "sqs"
         self._inbox = Queues(self._queues)
         self._queue = Queue(data_dir / "lambda", runner)
         self._runner = runner
         self._account, self._region = account, region
+
+    @property
+    def counters(self) -> Counters:
+        """What it did so far."""
+        return self.data_keys.counters
 
     async def __aenter__(self) -> Self:
         await self._buckets.recover()
@@ -74,6 +83,7 @@ class LocalCloud:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        self.data_keys.close()
         await self._queue.close()
         await self._buckets.close()
 
@@ -82,11 +92,23 @@ class LocalCloud:
         await self._queue.idle(seconds)
 
     async def put(
-        self, bucket: str, key: str, body: bytes, *, metadata: Mapping[str, str], role_arn: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | Body,
+        *,
+        metadata: Mapping[str, str],
+        terms: Terms = USUAL,
+        role_arn: str | None = None,
     ) -> bool:
-        """Store unless something is there already. A bucket is made on first use. Roles mean nothing here."""
+        """Store unless something is there already, or in its stead. A bucket is made on first use, and is our account's.
+
+        Roles mean nothing here; nor does what S3 keeps beside octets and user metadata: class, tags, content type.
+        """
         del role_arn
-        return await self._buckets.put(bucket, key, body, metadata)
+        if terms.owner not in (None, self._account):
+            raise PermanentFailure(ACCESS_DENIED, f"the bucket is that of {self._account}, not of {terms.owner}")
+        return await self._buckets.put(bucket, key, body, metadata, replaces=terms.replaces)
 
     async def get(self, bucket: str, key: str, *, limit: int = LONGEST_OBJECT) -> StoredObject:
         """Fetch an object whole; one of more octets than `limit` is a PermanentFailure."""
@@ -104,10 +126,21 @@ class LocalCloud:
         """Remove an object; one that is not there is removed already."""
         await self._buckets.delete_object(bucket, key)
 
-    async def generate_data_key(self, key: str, context: Mapping[str, str], *, role_arn: str | None = None) -> DataKey:
-        """A new 256-bit data key under a key file."""
+    async def generate_data_key(
+        self,
+        key: str,
+        context: Mapping[str, str],
+        *,
+        role_arn: str | None = None,
+        sharing: Sharing | None = None,
+        octets: int = 0,
+    ) -> DataKey:
+        """A 256-bit data key under a key file."""
         del role_arn
-        return await offload(self._keys.generate, key, context)
+        make = partial(offload, self._keys.generate, key, context)
+        if sharing is None:
+            return await make()
+        return await self.data_keys.get((key, *context.items()), sharing, octets, make)
 
     async def decrypt_data_key(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         """The data key in clear."""
@@ -194,7 +227,7 @@ class _Keys:
         material, arn = self._material(ident)
         plaintext, nonce = os.urandom(32), os.urandom(12)
         sealed = AESGCM(material).encrypt(nonce, plaintext, json_of(context, sort_keys=True))
-        return DataKey(plaintext=plaintext, wrapped=uuid.UUID(ident).bytes + nonce + sealed, key_arn=arn)
+        return DataKey(plaintext=bytearray(plaintext), wrapped=uuid.UUID(ident).bytes + nonce + sealed, key_arn=arn)
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         if len(wrapped) != 16 + 12 + 32 + 16:

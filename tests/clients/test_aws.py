@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,13 @@ def cloud(aws: str) -> AwsCloud:
 def at(url: str) -> AwsCloud:
     """The shared one, pointed at an endpoint."""
     cloud = shared()
-    cloud._endpoint_url = url
-    cloud._session._session.set_credentials("test", "test")
-    cloud._clients.clear()
+    clients = cloud._clients
+    clients._endpoint_url = url
+    session = clients._sessions[None]
+    session._session.set_credentials("test", "test")
+    clients._manners = replace(clients._manners, tries=module.TRIES, read_seconds=module.READ_SECONDS)
+    clients._clients.clear()
+    clients._sessions = {None: session}
     return cloud
 
 
@@ -118,16 +123,18 @@ def test_a_role_is_assumed_once_and_used_for_bucket_key_and_topic(aws: str, clou
     run(cloud.generate_data_key(key, CONTEXT, role_arn=role))
     run(cloud.publish(topic, "S", "M", role_arn=role))
     assert len(received(aws, queue)) == 1
-    used = {wanted.service: made for wanted, (made, _) in cloud._clients.items() if wanted.role_arn == role}
+    used = {wanted.service: made for wanted, made in cloud._clients._clients.items() if wanted.role_arn == role}
     assert sorted(used) == ["kms", "s3", "sns"]
-    assert all(made._request_signer._credentials.token for made in used.values())
+    sessions = {made._request_signer._credentials.token for made in used.values()}
+    assert len(sessions) == 1
+    assert None not in sessions
 
 
 def test_what_is_named_by_arn_is_called_in_its_own_region(aws: str, cloud: AwsCloud) -> None:
     sns = boto3.client("sns", endpoint_url=aws, region_name="eu-west-1")
     topic = sns.create_topic(Name="elsewhere")["TopicArn"]
     run(cloud.publish(topic, "S", "M"))
-    assert [wanted.region for wanted in cloud._clients] == ["eu-west-1"]
+    assert [wanted.region for wanted in cloud._clients._clients] == ["eu-west-1"]
 
 
 MISSING: list[tuple[str, Callable[[AwsCloud], Awaitable[object]]]] = [
@@ -279,13 +286,13 @@ def test_without_credentials_nothing_is_done_and_a_later_try_may_differ(
 def test_calls_run_side_by_side_and_off_the_loop(aws: str, cloud: AwsCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     name = bucket(aws)
 
-    put, threads = cloud._put, set()
+    put, threads = cloud._put_object, set()
 
-    def noting(*args: Any) -> bool:
+    def noting(*args: Any) -> None:
         threads.add(threading.current_thread().name.rpartition("_")[0])
-        return put(*args)
+        put(*args)
 
-    monkeypatch.setattr(cloud, "_put", noting)
+    monkeypatch.setattr(cloud, "_put_object", noting)
 
     async def story() -> list[bool]:
         return await asyncio.gather(*[cloud.put(name, f"k{n}", b"x", metadata={}) for n in range(20)])

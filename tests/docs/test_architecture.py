@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "inbound"
 HOMES = {
     "aiosmtpd": {"receive"},
     "aiosmtplib": {"clients.smtp"},
-    "boto3": {"clients.aws"},
-    "botocore": {"clients.aws", "clients.aws_errors"},
+    "boto3": {"clients.aws_clients"},
+    "botocore": {"clients.aws", "clients.aws_clients", "clients.aws_direct", "clients.aws_errors", "clients.aws_parts"},
     "checkdmarc": {"doctor", "stages.dmarc"},
     "clamd": {"clients.clamd"},
     "cryptography": {"clients.local", "demo", "receive.tls", "seal", "stages.signatures"},

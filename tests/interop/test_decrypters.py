@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 import inbound
+from inbound.actions.keep import CacheDataKeys, Form
 from inbound.actions.s3 import S3, open_object
 from inbound.clients.aws import AwsCloud
 from inbound.errors import NotSealedForUs, Undecryptable
@@ -23,6 +25,7 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)  # the environment is made at the first run
 
 CONTEXT = {"aws:ses:message-id": ID, "aws:ses:rule-name": "support", "aws:ses:source-account": "123456789012"}
+FORMS: tuple[Form, ...] = ("ses", "s3ec")
 BIG = b"Subject: big\r\n\r\n" + os.urandom(3_000_000)
 
 
@@ -79,6 +82,41 @@ def test_aws_s_ruby_clients_open_what_we_seal_as_ses_does(aws: str, form: str) -
     assert done.stdout == CONTENT, done.stderr.decode()[-2000:]
     tamper(aws, name, f"in/{ID}")
     assert ruby(form, aws, name, f"in/{ID}", key).returncode != 0
+
+
+def test_messages_that_share_a_data_key_open_in_aws_s_own_clients(aws: str) -> None:
+    name, key = bucket(aws), kms_key(aws)
+    contents = {f"m{number}": b"Subject: %d\r\n\r\n" % number * 40_000 for number in range(3)}
+
+    async def keep() -> int:
+        async with AwsCloud(region="us-east-1", endpoint_url=aws) as cloud:
+            for form in FORMS:
+                action = S3(bucket=name, prefix=form, kms_key=key, format=form, cache_data_keys=CacheDataKeys())
+                for message_id, content in contents.items():
+                    given = letter(content)
+                    await action.perform(replace(given, mail=replace(given.mail, message_id=message_id)), cloud)
+            return cloud.counters.data_keys_made
+
+    assert asyncio.run(keep()) == 2
+    shared = {name: value for name, value in CONTEXT.items() if name != "aws:ses:message-id"}
+    for message_id, content in contents.items():
+        done = python("get", "ses", aws, name, f"ses/{message_id}", key)
+        assert content == done.stdout, done.stderr.decode()[-2000:]
+        done = python("get", "v3", aws, name, f"s3ec/{message_id}", key, json.dumps(shared))
+        assert content == done.stdout, done.stderr.decode()[-2000:]
+    done = ruby("v2", aws, name, "ses/m1", key)
+    assert contents["m1"] == done.stdout, done.stderr.decode()[-2000:]
+
+
+def test_aws_s_python_client_opens_what_was_sealed_and_uploaded_in_parts(aws: str) -> None:
+    name, key = bucket(aws), kms_key(aws)
+    content = os.urandom(17_000_000)
+    for form in FORMS:
+        store(aws, name, key, form, content)
+        context = [json.dumps(CONTEXT)] if form == "s3ec" else []
+        done = python("get", {"ses": "ses", "s3ec": "v3"}[form], aws, name, f"in/{ID}", key, *context)
+        assert content == done.stdout, done.stderr.decode()[-2000:]
+        client("s3", aws).delete_object(Bucket=name, Key=f"in/{ID}")
 
 
 @pytest.mark.parametrize("form", ["v2", "v3"])
