@@ -229,13 +229,15 @@ def test_a_refused_message_is_read_to_its_end_and_the_session_goes_on(message: b
 
 
 def test_a_message_of_forty_million_octets_is_taken_without_a_long_stall() -> None:
-    """What is asserted is the longest step of the reader in CPU time, a tick of the clock (4 ms) included; of three tries
-    the best, as what else the process is charged with in a whole test run (page faults, interrupts) is none of the reader's.
+    """What is asserted is the longest step of the reader in CPU time, a tick of the clock (4 ms) included.
+
+    Of three tries each step counts as it was at its best: what else the process is charged with falls on any step, a stall of
+    the reader's own on the same one each time.
     """
-    assert min(_longest_step() for _ in range(3)) < 0.010
+    assert max(map(min, zip(*(_steps() for _ in range(3)), strict=True))) < 0.010
 
 
-def _longest_step() -> float:
+def _steps() -> list[float]:
     keep_large_blocks_apart()
     large = bytes(31 * MIB)  # freeing this is what teaches malloc to copy
     del large
@@ -265,7 +267,7 @@ def _longest_step() -> float:
     finally:
         gc.enable()
     assert len(raw) == 40_000_000 // len(chunk) * len(chunk) + 2
-    return max(steps)
+    return steps
 
 
 def _cpu() -> float:
