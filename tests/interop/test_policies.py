@@ -48,8 +48,10 @@ EXPECTED = {
     "MALFORMED: Statement contains neither Resource nor NotResource",
     "RESOURCE_STAR: ['kms:GenerateDataKey']",
     "RESOURCE_STAR: ['kms:Decrypt']",
-    "RESOURCE_MISMATCH: [{'action': 's3:PutObject', 'required_format': 'arn:*:s3:::*/*'}, "
-    "{'action': 's3:AbortMultipartUpload', 'required_format': 'arn:*:s3:::*/*'}]",  # access points
+    (  # access points
+        "RESOURCE_MISMATCH: [{'action': 's3:PutObject', 'required_format': 'arn:*:s3:::*/*'}, "
+        "{'action': 's3:AbortMultipartUpload', 'required_format': 'arn:*:s3:::*/*'}]"
+    ),
 }
 
 
