@@ -15,12 +15,14 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal, TypeVar
 
+from inbound.record import plain
+
 Kind = TypeVar("Kind")
 
 
 def written(record: object) -> bytes:
     """A record as one JSON document."""
-    return json.dumps(_plain(record), separators=(",", ":")).encode("ascii")
+    return json.dumps(plain(record), default=_text, separators=(",", ":")).encode("ascii")
 
 
 def read(octets: bytes, kind: type[Kind]) -> Kind:
@@ -32,16 +34,13 @@ def read(octets: bytes, kind: type[Kind]) -> Kind:
     return found
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(getattr(value, name)) for name in _fields(type(value))}
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+def _text(value: object) -> str:
+    """What JSON has no form for."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
-    return str(value) if isinstance(value, IPv4Address | IPv6Address) else value
+    if isinstance(value, IPv4Address | IPv6Address):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be written down")
 
 
 def _built(value: Any, kind: Any, where: str) -> Any:
