@@ -52,7 +52,7 @@ async def opened(store: Store, bucket: str, key: str, *, limit: int, sealed: boo
     try:
         stored = await store.get(bucket, key, limit=limit + _MORE)
     except Failure as failure:
-        raise _of_the_store(failure) from failure
+        raise _meaning(failure, _OF_THE_STORE) from failure
     try:
         found = envelope(stored.metadata, unauthenticated=unauthenticated)
     except PermanentFailure as failure:
@@ -64,7 +64,7 @@ async def opened(store: Store, bucket: str, key: str, *, limit: int, sealed: boo
     try:
         data_key = await store.decrypt_data_key(found.wrapped, found.context)
     except Failure as failure:
-        raise _of_the_key(failure) from failure
+        raise _meaning(failure, _OF_THE_KEY) from failure
     try:
         content = await offload(unseal, stored.body, stored.metadata, data_key)
     except PermanentFailure as failure:
@@ -86,26 +86,24 @@ def _form(metadata: Mapping[str, str]) -> str:
     return "ses" if metadata.get("x-amz-wrap-alg") == "kms" else "kms+context"
 
 
-def _of_the_store(failure: Failure) -> Failure:
-    """What the store's failure means for a consumer; what may differ later, or is a matter of rights, stays as it is."""
-    kinds: dict[str, type[Unconsumable]] = {
-        why.OBJECT_MISSING: NotFound,
-        why.BUCKET_MISSING: NotFound,
-        why.NAME_REFUSED: NotFound,
-        why.TOO_LARGE: TooBig,
-    }
-    kind = kinds.get(failure.reason)
-    return kind(failure.reason, failure.detail) if kind and isinstance(failure, PermanentFailure) else failure
+# What a failure means for a consumer; what may differ later, or is a matter of rights, stays as it is.
+_OF_THE_STORE: Mapping[str, type[Unconsumable]] = {
+    why.OBJECT_MISSING: NotFound,
+    why.BUCKET_MISSING: NotFound,
+    why.NAME_REFUSED: NotFound,
+    why.TOO_LARGE: TooBig,
+}
+_OF_THE_KEY: Mapping[
+    str, type[Unconsumable]
+] = {  # KMS says no in three ways: not with this context, not with this key, not to you
+    why.CONTEXT_MISMATCH: Undecryptable,
+    why.BAD_REQUEST: Undecryptable,
+    why.KEY_MISSING: NotSealedForUs,
+    why.KEY_UNUSABLE: NotSealedForUs,
+    why.ACCESS_DENIED: NotSealedForUs,
+}
 
 
-def _of_the_key(failure: Failure) -> Failure:
-    """KMS says no in three ways: not with this context, not with this key, not to you."""
-    kinds: dict[str, type[Unconsumable]] = {
-        why.CONTEXT_MISMATCH: Undecryptable,
-        why.BAD_REQUEST: Undecryptable,
-        why.KEY_MISSING: NotSealedForUs,
-        why.KEY_UNUSABLE: NotSealedForUs,
-        why.ACCESS_DENIED: NotSealedForUs,
-    }
+def _meaning(failure: Failure, kinds: Mapping[str, type[Unconsumable]]) -> Failure:
     kind = kinds.get(failure.reason)
     return kind(failure.reason, failure.detail) if kind and isinstance(failure, PermanentFailure) else failure
