@@ -2,7 +2,8 @@
 
 1. At least once: a message is deleted from the queue when the loop goes on behind it. If the loop's body raises, or the process
    dies, it is not, and comes again when its time is up. `Message.id` is the same then, and so are the envelope's recipients.
-2. While the body works, the message is kept hidden from other consumers, `hidden` seconds at a time, for `work_seconds` at most.
+2. While the body works, the message is kept hidden from other consumers, `hidden` seconds at a time, for `work_seconds` at most;
+   so are those that were fetched with it, until their turn comes. Behind work that takes longer they are given back at once.
    With `break` the last message was not gone on from, so it comes again; what was fetched ahead is given back.
 3. What cannot be consumed does not stop the rest. It goes to the `dead_letter` queue, if there is one; otherwise it stays where
    it is, hidden for longer each time, until somebody looks or the queue forgets it. The same goes for a message that was handed
@@ -76,6 +77,8 @@ async def of_queue(
             async for batch in batches:
                 held.take(batch)
                 for one in batch:
+                    if not held.begin(one):
+                        continue
                     message = await _message(one, held, cloud, wish, tries)
                     if message is not None:
                         held.working = one.receipt
@@ -134,16 +137,22 @@ class _Held:
     ) -> None:
         self._inbox, self._queue_url = inbox, queue_url
         self._hidden, self._work_seconds, self._dead_letter = hidden, work_seconds, dead_letter
-        self._since: dict[str, float] = {}  # receipts, and when they were taken
+        self._receipts: dict[str, None] = {}  # in their order
+        self._begun = time.monotonic()  # when the turn of the last one came
         self.working = ""
 
     def take(self, batch: Sequence[QueueMessage]) -> None:
         """They are ours now."""
-        self._since |= {one.receipt: time.monotonic() for one in batch}
+        self._receipts |= dict.fromkeys(one.receipt for one in batch)
+
+    def begin(self, one: QueueMessage) -> bool:
+        """Its turn has come, if it is still ours: those that waited for too long behind another are somebody else's."""
+        self._begun = time.monotonic()
+        return one.receipt in self._receipts
 
     async def delete(self, one: QueueMessage) -> None:
         """It is done with."""
-        self._since.pop(one.receipt, None)
+        self._receipts.pop(one.receipt, None)
         try:
             await self._inbox.delete_message(self._queue_url, one.receipt)
         except Failure as failure:  # it comes again, as it may at any time
@@ -151,7 +160,7 @@ class _Held:
 
     async def put_off(self, one: QueueMessage, failure: Failure) -> None:
         """Another time, later each time."""
-        self._since.pop(one.receipt, None)
+        self._receipts.pop(one.receipt, None)
         seconds = min(self._hidden * 2.0 ** min(one.times - 1, 20), LONGEST_HIDDEN)
         log.warning("%s: message %s waits %.0f s: %s", self._queue_url, one.id, seconds, failure)
         await self._hide(one.receipt, seconds)
@@ -162,23 +171,28 @@ class _Held:
             await self.put_off(one, failure)
             return
         log.error("%s: message %s goes to %s: %s", self._queue_url, one.id, self._dead_letter, failure)
-        await self._inbox.send(self._dead_letter, one.body, once=one.id)
-        await self.delete(one)
+        try:
+            await self._inbox.send(self._dead_letter, one.body, once=one.id)
+        except TemporaryFailure as away:
+            await self.put_off(one, away)
+        else:
+            await self.delete(one)
 
     async def beat(self) -> None:
         """Keep what we hold hidden, until it is cancelled."""
         while True:
             await asyncio.sleep(self._hidden / 3)
-            for receipt, since in tuple(self._since.items()):
-                if time.monotonic() - since > self._work_seconds:
-                    del self._since[receipt]
-                    log.error("%s: work on a message takes longer than %g s", self._queue_url, self._work_seconds)
-                else:
+            if time.monotonic() - self._begun <= self._work_seconds:
+                for receipt in tuple(self._receipts):
                     await self._hide(receipt, self._hidden)
+            elif self._receipts:
+                log.error("%s: work on a message takes longer than %g s", self._queue_url, self._work_seconds)
+                await self.give_back()
 
     async def give_back(self) -> None:
-        """What was not begun is for somebody else, at once."""
-        for receipt in tuple(self._since):
+        """What was not begun is for somebody else, at once; what was, when its time is up."""
+        given, self._receipts = self._receipts, {}
+        for receipt in given:
             if receipt != self.working:
                 await self._hide(receipt, 0)
 

@@ -104,6 +104,35 @@ def test_work_without_end_is_handed_to_somebody_else(tmp_path: Path) -> None:
         break
 
 
+def test_what_waits_behind_work_without_end_is_given_back_and_is_not_worked_on_twice(tmp_path: Path) -> None:
+    cloud = performed(tmp_path, *[WITH_CONTENT] * 3)
+    seen = 0
+    for _ in inbound.consume_queue(QUEUE, wait=0, until_empty=True, cloud=cloud, hidden=1.5, work_seconds=0.0):
+        seen += 1
+        others: list[str] = []
+        until = time.monotonic() + 20
+        while time.monotonic() < until and len(others) < 2:
+            others += drained(cloud)
+            time.sleep(0.05)
+        assert set(others) == {ID}
+        assert len(others) >= 2
+    assert (seen, left(tmp_path)) == (1, [])
+
+
+def test_dead_letters_that_cannot_be_taken_now_wait_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud = local(tmp_path)
+    asyncio.run(cloud.send(QUEUE, "no event", once="1"))
+    performed(tmp_path, WITH_CONTENT)
+    assert drained(Faulty(cloud, send=[TemporaryFailure("throttled")]), hidden=100, dead_letter=DEAD) == [ID]
+    assert (left(tmp_path), left(tmp_path, "dead")) == (["no event"], [])
+    assert "waits 100 s: throttled" in caplog.text
+    time_passes(tmp_path)
+    assert drained(cloud, dead_letter=DEAD) == []
+    assert (left(tmp_path), left(tmp_path, "dead")) == ([], ["no event"])
+
+
 def test_what_cannot_be_consumed_is_left_in_the_queue_for_later_and_the_rest_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
