@@ -62,7 +62,14 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-_LIMITS = Limits()
+
+class How(TypedDict, total=False):
+    """The keywords that all of them take; `consume` says what they mean."""
+
+    limits: Limits
+    sealed: bool
+    unauthenticated: bool
+    authserv_ids: Collection[str]
 
 
 async def aconsume(
@@ -72,21 +79,10 @@ async def aconsume(
     prefix: str = "",
     cloud: Any = None,
     settings: "Settings | Path | str | None" = None,
-    limits: Limits = _LIMITS,
-    sealed: bool = False,
-    unauthenticated: bool = False,
-    authserv_ids: Collection[str] = (),
+    **how: Unpack[How],
 ) -> Message | None:
     """`consume` for programs that run on asyncio."""
-    wish = Wish(
-        bucket=bucket,
-        prefix=prefix,
-        limits=limits,
-        sealed=sealed,
-        unauthenticated=unauthenticated,
-        authserv_ids=tuple(authserv_ids),
-    )
-    return await consumed(what, wish, cloud=cloud, settings=settings)
+    return await consumed(what, Wish(bucket=bucket, prefix=prefix, **how), cloud=cloud, settings=settings)
 
 
 def consume(
@@ -96,10 +92,7 @@ def consume(
     prefix: str = "",
     cloud: Any = None,
     settings: "Settings | Path | str | None" = None,
-    limits: Limits = _LIMITS,
-    sealed: bool = False,
-    unauthenticated: bool = False,
-    authserv_ids: Collection[str] = (),
+    **how: Unpack[How],
 ) -> Message | None:
     """The message that `what` is about, None where it is about none.
 
@@ -107,36 +100,14 @@ def consume(
     from, whatever an event says. `cloud` is `"aws"`, `"local"`, or a cloud; otherwise `settings` say it (Settings, or the path
     of their file; without, as `inbound` itself finds them). `sealed`: an object in clear is refused. `unauthenticated`: one in
     AES-CBC, as AWS's first encryption clients wrote, is read, though never trusted. `authserv_ids`: the receivers whose header
-    block is believed, any when empty; octets without an event are believed only if it is given.
+    block is believed, any when empty; octets without an event are believed only if it is given. `limits` are how much of a
+    message is taken.
 
     Raises Unconsumable (NotAMailEvent, NotAllowed, NotFound, TooBig, Undecryptable, NotSealedForUs, AnotherMessage),
     TemporaryFailure, PermanentFailure of the cloud (rights, credentials), ConfigurationError. In a running event loop it
     raises RuntimeError: `aconsume` is for that.
     """
-    return _run(
-        aconsume(
-            what,
-            bucket=bucket,
-            prefix=prefix,
-            cloud=cloud,
-            settings=settings,
-            limits=limits,
-            sealed=sealed,
-            unauthenticated=unauthenticated,
-            authserv_ids=authserv_ids,
-        )
-    )
-
-
-class How(TypedDict, total=False):
-    """The keywords of `consume` that iterators take too, with the same meaning."""
-
-    cloud: Any
-    settings: "Settings | Path | str | None"
-    limits: Limits
-    sealed: bool
-    unauthenticated: bool
-    authserv_ids: Collection[str]
+    return _run(aconsume(what, bucket=bucket, prefix=prefix, cloud=cloud, settings=settings, **how))
 
 
 def aconsume_queue(
@@ -150,13 +121,15 @@ def aconsume_queue(
     tries: int = 5,
     dead_letter: str | None = None,
     until_empty: bool = False,
+    cloud: Any = None,
+    settings: "Settings | Path | str | None" = None,
     **how: Unpack[How],
 ) -> AsyncGenerator[Message, None]:
     """`consume_queue` for programs that run on asyncio. Close it (`contextlib.aclosing`) where the loop may end early."""
     return of_queue(
-        cloud_of(how.get("cloud"), how.get("settings")),
+        cloud_of(cloud, settings),
         queue_url,
-        _wish(bucket, prefix, how),
+        Wish(bucket=bucket, prefix=prefix, **how),
         wait=wait,
         hidden=hidden,
         work_seconds=work_seconds,
@@ -177,6 +150,8 @@ def consume_queue(
     tries: int = 5,
     dead_letter: str | None = None,
     until_empty: bool = False,
+    cloud: Any = None,
+    settings: "Settings | Path | str | None" = None,
     **how: Unpack[How],
 ) -> Iterator[Message]:
     """The messages that a queue tells of, one after another, for ever; or `until_empty`.
@@ -198,6 +173,8 @@ def consume_queue(
             tries=tries,
             dead_letter=dead_letter,
             until_empty=until_empty,
+            cloud=cloud,
+            settings=settings,
             **how,
         )
     )
@@ -209,11 +186,13 @@ def aconsume_bucket(
     *,
     after: str = "",
     broken: Callable[[str, Failure], None] | None = None,
+    cloud: Any = None,
+    settings: "Settings | Path | str | None" = None,
     **how: Unpack[How],
 ) -> AsyncGenerator[Message, None]:
     """`consume_bucket` for programs that run on asyncio."""
-    cloud = cloud_of(how.get("cloud"), how.get("settings"))
-    return of_bucket(cloud, bucket, _wish(bucket, prefix, how), after=after, broken=broken)
+    wish = Wish(bucket=bucket, prefix=prefix, **how)
+    return of_bucket(cloud_of(cloud, settings), bucket, wish, after=after, broken=broken)
 
 
 def consume_bucket(
@@ -222,6 +201,8 @@ def consume_bucket(
     *,
     after: str = "",
     broken: Callable[[str, Failure], None] | None = None,
+    cloud: Any = None,
+    settings: "Settings | Path | str | None" = None,
     **how: Unpack[How],
 ) -> Iterator[Message]:
     """The messages in a bucket below a prefix, in the order of their keys, those behind the key `after` only.
@@ -229,18 +210,7 @@ def consume_bucket(
     `Message.provenance.key` is where to go on from. Keys are in no order of time. `broken` is told key and failure of what
     cannot be consumed, and the rest goes on; without it, the failure is raised. The other keywords are those of `consume`.
     """
-    return blocking(aconsume_bucket(bucket, prefix, after=after, broken=broken, **how))
-
-
-def _wish(bucket: str | None, prefix: str, how: How) -> Wish:
-    return Wish(
-        bucket=bucket,
-        prefix=prefix,
-        limits=how.get("limits", _LIMITS),
-        sealed=how.get("sealed", False),
-        unauthenticated=how.get("unauthenticated", False),
-        authserv_ids=tuple(how.get("authserv_ids", ())),
-    )
+    return blocking(aconsume_bucket(bucket, prefix, after=after, broken=broken, cloud=cloud, settings=settings, **how))
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

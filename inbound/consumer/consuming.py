@@ -9,7 +9,8 @@
    an event that contradicts the object.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,12 @@ class Wish:
     prefix: str = ""
     sealed: bool = False
     unauthenticated: bool = False
-    authserv_ids: tuple[str, ...] = ()
-    limits: Limits
+    authserv_ids: Collection[str] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        ids = self.authserv_ids
+        object.__setattr__(self, "authserv_ids", (ids,) if isinstance(ids, str) else tuple(ids))
 
 
 async def consumed(what: object, wish: Wish, *, cloud: Any, settings: "Settings | Path | str | None") -> Message | None:

@@ -168,6 +168,7 @@ def test_octets_are_parsed_and_believed_only_where_the_receiver_is_named() -> No
     assert (message.provenance.trusted, message.passed("dmarc")) == (False, False)
     assert message.provenance.reason == "octets can come from anybody: name the receiver with authserv_ids"
     assert is_the_message(inbound.consume(STORED, authserv_ids={"MX.example.com"})).passed("spf", "dmarc")
+    assert is_the_message(inbound.consume(STORED, authserv_ids="mx.example.com")).passed("spf", "dmarc")
     other = inbound.consume(STORED, authserv_ids={"mx.other.example"})
     assert other is not None
     assert not other.provenance.trusted
@@ -569,3 +570,10 @@ def test_what_ses_s_sns_action_brings_is_the_message() -> None:
         assert message is not None
         assert message.raw == base64.b64decode(event["content"])
         assert message.id == event["mail"]["messageId"]
+
+
+@pytest.mark.parametrize("name", ["consume", "consume_queue", "consume_bucket"])
+def test_a_keyword_that_is_misspelled_is_not_passed_over(name: str, tmp_path: Path) -> None:
+    cloud = performed(tmp_path, S3_ACTION)
+    with pytest.raises(TypeError, match="seald"):
+        getattr(inbound, name)("s3://mail-support/in", cloud=cloud, seald=True)
