@@ -3,12 +3,14 @@
 1. A message that is handed out gets a receipt and is hidden for a while; what is not deleted until then is handed out again.
    Receipt, time and count stand in a file beside it, written under the queue's lock, so that consumers may be many processes.
 2. That file is not synced: when it is lost with the machine, the message is handed out once more, as it may always be.
-3. A FIFO queue (`….fifo`) hands out nothing behind a message that somebody has, as SQS does within one group.
+3. A file that holds no message, as whoever else writes there may leave one, is put aside as `.NAME.broken`, and the log says so.
+4. A FIFO queue (`….fifo`) hands out nothing behind a message that somebody has, as SQS does within one group.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from typing import Any
 from inbound.clients import QueueMessage
 from inbound.clients.disk import disk_errors, json_of, locked
 from inbound.offload import aside
+
+log = logging.getLogger(__name__)
 
 PAUSE = 0.1  # seconds between two looks into an empty queue
 
@@ -60,9 +64,13 @@ class Queues:
                     if place.name.endswith(".fifo"):
                         break
                     continue
+                document = _document(path)
+                if not isinstance(document.get("MessageId"), str) or not isinstance(document.get("Body"), str):
+                    log.error("%s holds no message", path)
+                    path.rename(path.with_name(f".{path.name}.broken"))
+                    continue
                 times, receipt = state.get("times", 0) + 1, f"{uuid.uuid4()}/{path.name}"
                 _write(path, {"until": time.time() + hidden, "receipt": receipt, "times": times})
-                document = json.loads(path.read_bytes())
                 found.append(
                     QueueMessage(id=document["MessageId"], body=document["Body"], receipt=receipt, times=times)
                 )
@@ -100,11 +108,18 @@ def _beside(path: Path) -> Path:
 
 def _state(path: Path) -> dict[str, Any]:
     """When it is seen again (`until`, seconds since the epoch), who has it, how often it was handed out."""
-    with contextlib.suppress(OSError, ValueError):
-        state = json.loads(_beside(path).read_bytes())
-        if isinstance(state, dict):
-            return state
+    with contextlib.suppress(FileNotFoundError):
+        return _document(_beside(path))
     return {}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, {} where there is none in it. Raises OSError."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Queues in a directory hand out messages as SQS does: hidden for a while, again when nobody deletes them, in order."""
 
 import asyncio
-import json
 import multiprocessing
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def test_a_receipt_that_is_none_does_nothing(tmp_path: Path, receipt: str) -> No
 
 def test_a_spoilt_state_costs_no_message(tmp_path: Path) -> None:
     cloud = sent(tmp_path, "1")
-    (one,) = received(cloud)
+    assert len(received(cloud)) == 1
     (state,) = (tmp_path / "sqs/mail").glob(".*.state")
     for text in ("", "[]", "{"):
         state.write_text(text)
@@ -97,7 +97,21 @@ def test_a_spoilt_state_costs_no_message(tmp_path: Path) -> None:
     file.unlink()
     assert received(cloud) == []
     assert not state.exists()
-    assert one.body == json.loads('"1"')
+
+
+@pytest.mark.parametrize("queue", [QUEUE, FIFO])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"MessageId": 1, "Body": "x"}', '{"MessageId": "x"}', "[" * 100_000])
+def test_a_file_that_holds_no_message_is_put_aside_and_the_rest_is_handed_out(
+    tmp_path: Path, queue: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud = sent(tmp_path, "1", queue=queue)
+    place = tmp_path / "sqs" / queue.rpartition("/")[2]
+    (place / "0.json").write_text(text)
+    os.utime(place / "0.json", (0, 0))
+    assert [it.body for it in received(cloud, queue)] == ["1"]
+    assert (place / ".0.json.broken").read_text() == text
+    assert received(cloud, queue) == []
+    assert caplog.text.count("0.json holds no message") == 1
 
 
 def _take(directory: str, found: Any) -> None:
