@@ -101,10 +101,10 @@ def _tokens(text: str) -> Iterator[_Token]:
                 yield "broken", ""
             at = end
         elif char == '"':
-            end, content = _quoted(text, at)
+            end, content = quoted(text, at)
             # A quoted local part stands directly before its @ (RFC 5321 4.1.2): keep its quotes and the domain with it.
             if end < len(text) and text[end] == "@":
-                tail = _word_end(text, end)
+                tail = word_end(text, end)
                 yield "word", text[at:tail]
                 at = tail
             else:
@@ -121,12 +121,13 @@ def _tokens(text: str) -> Iterator[_Token]:
             yield {",": "comma", ":": "colon", ";": "semicolon"}[char], char
             at += 1
         else:
-            end = max(_word_end(text, at), at + 1)
+            end = max(word_end(text, at), at + 1)
             yield "word", text[at:end]
             at = end
 
 
-def _word_end(text: str, at: int) -> int:
+def word_end(text: str, at: int) -> int:
+    """Where the word that goes on at `at` ends."""
     while at < len(text) and text[at] not in ' \t\r\n(),:;<"':
         if text[at] == "[":  # a domain literal, whose colons are its own
             close = text.find("]", at)
@@ -150,7 +151,7 @@ def _past_comment(text: str, at: int) -> int:
     return at
 
 
-def _quoted(text: str, at: int) -> tuple[int, str]:
+def quoted(text: str, at: int) -> tuple[int, str]:
     """The position behind a quoted string that begins at `at`, and its content without quoted pairs."""
     content: list[str] = []
     at += 1

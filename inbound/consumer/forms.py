@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from inbound.addresses import quoted, word_end
 from inbound.decoding import encoded_words
 
 LONGEST = 65_536  # octets of one field that are parsed
@@ -173,10 +174,10 @@ def _tokens(value: str) -> Iterator[tuple[str, str]]:
         if char in " \t\r\n":
             at += 1
         elif char == '"':
-            at, content = _past(value, at, '"')
-            if at < size and value[at] == "@":  # a quoted local part keeps its quotes
-                start, at = at, _word_end(value, at)
-                yield "word", f'"{content}"{value[start:at]}'
+            start, (at, content) = at, quoted(value, at)
+            if at < size and value[at] == "@":  # a quoted local part stays as it is written
+                at = word_end(value, at)
+                yield "word", value[start:at]
             else:
                 yield "quoted", content
         elif char == "(":
@@ -191,29 +192,8 @@ def _tokens(value: str) -> Iterator[tuple[str, str]]:
             yield char, char
             at += 1
         else:
-            start, at = at, max(_word_end(value, at), at + 1)
+            start, at = at, max(word_end(value, at), at + 1)
             yield "word", value[start:at]
-
-
-def _word_end(value: str, at: int) -> int:
-    while at < len(value) and value[at] not in ' \t\r\n(),:;<"':
-        if value[at] == "[":  # a domain literal, whose colons are its own
-            close = value.find("]", at)
-            return len(value) if close < 0 else close + 1
-        at += 1
-    return at
-
-
-def _past(value: str, at: int, closing: str) -> tuple[int, str]:
-    """The position behind what begins at `at` and ends with `closing`, and its content without quoted pairs."""
-    out: list[str] = []
-    at += 1
-    while at < len(value) and value[at] != closing:
-        if value[at] == "\\" and at + 1 < len(value):
-            at += 1
-        out.append(value[at])
-        at += 1
-    return at + 1, "".join(out)
 
 
 def _past_comment(value: str, at: int) -> tuple[int, str]:

@@ -225,6 +225,7 @@ FRIENDS = (Address("", "jane@example.com"), Address("John Smîth", "john@example
         ("To: a@b (Ann Bee)", "To:asAddresses", (Address("Ann Bee", "a@b"),)),
         ('To: "a@b" <c@d>', "To:asAddresses", (Address("a@b", "c@d"),)),
         ('To: "q r"@d', "To:asAddresses", (Address("", '"q r"@d'),)),
+        (r'To: "q\"r"@d', "To:asAddresses", (Address("", r'"q\"r"@d'),)),
         ("To: <@x,@y:a@b>", "To:asAddresses", (Address("", "a@b"),)),
         ("To: nobody", "To:asAddresses", (Address("", "nobody"),)),
         ("To: a@[IPv6:::1]", "To:asAddresses", (Address("", "a@[IPv6:::1]"),)),
