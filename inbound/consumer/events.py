@@ -77,7 +77,7 @@ def _unwrapped(what: object, depth: int) -> Iterator[Any]:
         raise NotAMailEvent(NO_EVENT, "too many envelopes around it")
     match what:
         case bytes() | bytearray() | memoryview():
-            yield from _in_octets(bytes(what), depth)
+            yield from _in_octets(bytes(what))
         case str() if what.startswith("s3://"):
             yield what
         case str():
@@ -90,8 +90,8 @@ def _unwrapped(what: object, depth: int) -> Iterator[Any]:
             raise NotAMailEvent(NO_EVENT, f"a {type(what).__name__} is none")
 
 
-def _in_octets(octets: bytes, depth: int) -> Iterator[Any]:
-    """JSON or a place in octets, or a message."""
+def _in_octets(octets: bytes) -> Iterator[Any]:
+    """JSON or a place in octets, or a message. There are none inside of an event."""
     begin = octets[:64].lstrip()
     if begin.startswith(b"s3://"):
         yield octets.decode("utf-8", "replace").strip()
@@ -101,11 +101,9 @@ def _in_octets(octets: bytes, depth: int) -> Iterator[Any]:
         except (ValueError, RecursionError):
             yield octets
         else:
-            yield from _unwrapped(event, depth)
-    elif depth == 0:
-        yield octets
+            yield from _unwrapped(event, 0)
     else:
-        raise NotAMailEvent(NO_EVENT, "octets where an event should be")
+        yield octets
 
 
 def _in_mapping(event: Json, depth: int) -> Iterator[Any]:
