@@ -10,7 +10,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from inbound.consumer import forms
@@ -22,6 +22,7 @@ from inbound.mail import HeaderField
 from inbound.verdicts import Status
 
 TOO_BIG = "more octets than the limits allow"
+INSIDE = "it stood inside of another message"
 
 HeaderValue = str | tuple[str, ...] | tuple[Address, ...] | tuple[AddressGroup, ...] | None
 
@@ -101,6 +102,15 @@ class BodyPart:
         value = decode(octets[:most] if cut else octets, self.charset or "")
         value = value.rstrip("\ufffd") if cut else value  # half a character is not to be seen
         return BodyValue(value=value.replace("\r\n", "\n"), isEncodingProblem="\ufffd" in value, isTruncated=cut)
+
+    def message(self) -> "Message":
+        """The message that the part is: read, and nothing of it believed. Raises TooBig.
+
+        `inbound.consume` is not for that: octets that look like an event are one to it, and these are the sender's.
+        """
+        from inbound.consumer.reading import parse  # noqa: PLC0415 - which makes parts
+
+        return replace(parse(self.content(), self.limits), provenance=Provenance(reason=INSIDE))
 
     def header(self, name: str) -> Any:
         """A header field of the part, as `Message.header`."""

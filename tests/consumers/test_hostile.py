@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbound.consumer import Limits, Message
+from inbound.consumer import Limits, Message, Verdicts
 from inbound.consumer.block import block_of
 from inbound.consumer.reading import parse
 from inbound.mail import Headers
-from tests.consumers.stored import OURS, SES_BLOCK
+from tests.consumers.stored import OURS, SES_BLOCK, told
 from tests.consumers.test_message import MIXED
 
 HEAD = b"Subject: x\r\nMIME-Version: 1.0\r\n"
@@ -90,8 +90,16 @@ def test_messages_inside_of_messages_are_one_attachment() -> None:
     assert (len(message.attachments), message.problems) == (1, ())
     inner, depth = message, 0
     while inner.attachments and depth < 50:
-        inner, depth = parse(inner.attachments[0].content()), depth + 1
+        inner, depth = inner.attachments[0].message(), depth + 1
     assert depth == 50
+
+
+def test_an_attachment_that_is_made_like_an_event_is_no_event() -> None:
+    event = told({"type": "SNS"}, "From: boss@sender.example\r\n\r\n").encode()
+    raw = HEAD + b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.b64encode(event)
+    inner = parse(raw).attachments[0].message()
+    assert (inner.from_, inner.raw, inner.verdicts) == ((), event, Verdicts())
+    assert (inner.passed("dmarc"), inner.provenance.reason) == (False, "it stood inside of another message")
 
 
 def test_multiparts_inside_of_multiparts_have_an_end() -> None:
