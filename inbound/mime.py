@@ -1,8 +1,7 @@
 """The parts of a message: one pass over its octets, bounded, whatever they are.
 
-1. The walk is linear. It goes from one line that begins with `--` to the next and asks a table whether it is a delimiter
-   of any multipart that is open (RFC 2046 5.1.1); an outer one ends everything inside. Headers of a part are read once.
-   There is no recursion but into an encoded message, and that is bounded.
+1. The walk is linear: from one delimiter of any multipart that is open to the next (`entities.Boundaries`), and headers of a
+   part are read once. There is no recursion but into an encoded message, and that is bounded.
 2. It reads as mail readers do, not as the RFC hopes: LF ends a line too, a multipart may lack its close, MIME-Version may be
    missing, parameters may be written in any of the ways they are (RFC 2231, RFC 2047, neither).
 3. It never raises. Where readers could see different things, or a cap is met, the message is not `readable`: `reason` says
@@ -11,26 +10,22 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from inbound import magic
 from inbound.decoding import decode, transferred
+from inbound.entities import DESCRIBING, Boundaries, Entity, described
 from inbound.mail import Mail
-from inbound.parameters import LONGEST_FIELD, field_of, file_name
 
 MOST_PARTS = 1000  # SES takes 500, amavis 1500 files
 DEEPEST = 100  # postfix mime_nesting_limit
-LONGEST_BOUNDARY = 250  # RFC 2046 5.1.1 says 70; some writers exceed it
 HEADER_OCTETS = 65_536  # of one part
 HEADER_LINES = 20_000  # of all parts
 FIELD_OCTETS = 512 * 1024  # of all fields that we read, of all parts
-LIKE_DELIMITERS = 100_000  # lines that begin as an open boundary does and are none
 ENCODED_MESSAGES = 3  # messages inside base64 or quoted-printable inside such messages
 _LONGEST_TEXT = 256 * 1024
-_LONGEST_PREFIX = 16  # of what open boundaries have in common: bytes.find is linear for short needles
-_LONGEST_DELIMITER = LONGEST_BOUNDARY + 256  # blanks may follow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +99,7 @@ _known: "WeakKeyDictionary[Mail, Parts]" = WeakKeyDictionary()
 
 def _taken_apart(mail: Mail) -> Parts:
     count = _Count()
-    written = {name: [one.raw.partition(b":")[2] for one in mail.headers.by_name.get(name, ())] for name in _READ}
+    written = {name: [one.raw.partition(b":")[2] for one in mail.headers.by_name.get(name, ())] for name in DESCRIBING}
     _Walk(mail.raw, count).read(_head(written, magic.TEXT, count), mail.headers.size)
     return Parts(parts=tuple(count.parts), reason=count.reason)
 
@@ -120,31 +115,16 @@ def attachments(mail: Mail) -> tuple[Part, ...]:
 
 
 _NAME = re.compile(rb"[!-~]*")
-_READ = ("content-type", "content-disposition", "content-transfer-encoding")
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
 
 @dataclass(slots=True, kw_only=True)
-class _Head:
-    """What the header of an entity says."""
-
-    type: str = magic.TEXT
-    boundary: bytes = b""
-    names: tuple[str, ...] = ()
-    charset: str = ""
-    disposition: str = ""
-    encoding: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
 class _Open:
-    """A multipart that is open. `shadowed` is the level that its boundary meant before, `around` how much was around it."""
+    """A multipart that is open. `around` is how much was around it."""
 
-    head: _Head
+    head: Entity
     body: int
-    shadowed: int | None
     around: int
-    prefix: bytes
     met: bool = False
 
 
@@ -157,7 +137,6 @@ class _Count:
     encoded_messages: int = 0
     header_lines: int = 0
     field_octets: int = 0
-    like_delimiters: int = 0
 
     def unreadable(self, reason: str) -> None:
         self.reason = self.reason or reason
@@ -166,19 +145,19 @@ class _Count:
 class _Walk:
     """The walk over one run of octets: the message, or a message that was encoded inside of it."""
 
-    def __init__(self, octets: bytes, count: _Count, within: tuple[str, ...] = ()) -> None:
+    def __init__(self, octets: bytes, count: _Count, within: tuple[str, ...] = (), *, alike: int = 0) -> None:
         self._octets = octets
         self._count = count
         self._open: list[_Open] = []
-        self._levels: dict[bytes, int] = {}  # a boundary, and the innermost open multipart that has it
+        self._boundaries = Boundaries(octets, alike=alike)
         self._around = list(within)
 
-    def read(self, head: _Head, at: int) -> None:
+    def read(self, head: Entity, at: int) -> None:
         """Read the entity with this header, whose body begins at `at`, to the end of the octets."""
         leaf, at = self._descend(head, at)
         while len(self._count.parts) < MOST_PARTS:
             start = at
-            stop, level, closes, at = self._delimiter(start)
+            stop, level, closes, at = self._boundaries.following(start, self._count.unreadable)
             if leaf:
                 self._leaf(leaf, start, stop)
             self._close(level if closes else level + 1, stop)
@@ -190,7 +169,7 @@ class _Walk:
                 leaf, at = self._descend(*self._header(at))
         self._count.unreadable(f"more than {MOST_PARTS} parts")
 
-    def _descend(self, head: _Head, at: int) -> tuple[_Head | None, int]:
+    def _descend(self, head: Entity, at: int) -> tuple[Entity | None, int]:
         """Go into messages and multiparts until there is a leaf; None where a multipart's preamble begins."""
         while True:
             message = head.type in _MESSAGES and not _is_encoded(head)
@@ -208,21 +187,16 @@ class _Walk:
                 return None, at
             return head, at
 
-    def _push(self, head: _Head, at: int) -> None:
-        shadowed = self._levels.get(head.boundary)
-        self._levels[head.boundary] = len(self._open)
-        prefix = _common(self._open[-1].prefix if self._open else head.boundary, head.boundary)
-        self._open.append(_Open(head=head, body=at, shadowed=shadowed, around=len(self._around), prefix=prefix))
+    def _push(self, head: Entity, at: int) -> None:
+        self._boundaries.push(head.boundary)
+        self._open.append(_Open(head=head, body=at, around=len(self._around)))
         self._around.append(head.type)
 
     def _close(self, level: int, stop: int) -> None:
         """Close the multiparts from the innermost to `level`. The message that a part was ends with the part."""
         while len(self._open) > max(level, 0):
             one = self._open.pop()
-            if one.shadowed is None:
-                del self._levels[one.head.boundary]
-            else:
-                self._levels[one.head.boundary] = one.shadowed
+            self._boundaries.pop()
             del self._around[one.around :]
             if not one.met:
                 self._count.unreadable(f"the boundary of a {one.head.type} never comes")
@@ -230,43 +204,10 @@ class _Walk:
         if self._open:
             del self._around[self._open[-1].around + 1 :]
 
-    def _delimiter(self, at: int) -> tuple[int, int, bool, int]:
-        """The next delimiter from the line that begins at `at`.
-
-        Where the text before it ends, the level of its multipart (-1: there is none more), whether it closes it, and where
-        the line behind it begins.
-        """
-        octets = self._octets
-        begins = b"--" + self._open[-1].prefix if self._open else b""
-        line = at if octets.startswith(begins, at) else _found(octets, b"\n" + begins, max(at - 1, 0)) + 1
-        while begins and (line or line == at):
-            behind = octets.find(b"\n", line) + 1 or len(octets)
-            level, closes = self._which(line, behind)
-            if level >= 0:
-                return max(_line_start(octets, line), at), level, closes, behind
-            self._count.like_delimiters += 1
-            line = _found(octets, b"\n" + begins, behind - 1) + 1
-            if not line:
-                break
-            if self._count.like_delimiters > LIKE_DELIMITERS:
-                self._count.unreadable(f"more than {LIKE_DELIMITERS} lines that look like delimiters")
-                break
-        return len(octets), -1, False, len(octets)
-
-    def _which(self, line: int, behind: int) -> tuple[int, bool]:
-        """The level of the multipart that the line is a delimiter of, or -1; and whether it closes it."""
-        if behind - line > _LONGEST_DELIMITER or not self._levels:
-            return -1, False
-        text = self._octets[line + 2 : behind].rstrip(b" \t\r\n")
-        level = self._levels.get(text, -1)
-        if level < 0 and text.endswith(b"--"):
-            return self._levels.get(text[:-2].rstrip(b" \t"), -1), True
-        return level, False
-
-    def _header(self, at: int) -> tuple[_Head, int]:
+    def _header(self, at: int) -> tuple[Entity, int]:
         """The header of the part that begins at `at`, and where its body begins."""
         octets = self._octets
-        written: dict[str, list[bytes]] = {name: [] for name in _READ}
+        written: dict[str, list[bytes]] = {name: [] for name in DESCRIBING}
         values: list[bytes] | None = None  # of the field that we are in, where it is one we read
         begin, first, end = 0, at, at + HEADER_OCTETS
         while at < len(octets):
@@ -283,7 +224,7 @@ class _Walk:
             if not line:
                 at = behind
                 break
-            if line.startswith(b"--") and self._which(at, behind)[0] >= 0:
+            if line.startswith(b"--") and self._boundaries.which(at, behind)[0] >= 0:
                 break
             if line[0] not in b" \t":
                 if values is not None:
@@ -300,7 +241,7 @@ class _Walk:
         default = "message/rfc822" if self._around[-1:] == ["multipart/digest"] else magic.TEXT  # RFC 2046 5.1.5
         return _head(written, default, self._count), at
 
-    def _leaf(self, head: _Head, start: int, stop: int) -> None:
+    def _leaf(self, head: Entity, start: int, stop: int) -> None:
         if head.type in _MESSAGES and self._encoded_message(head, start, stop):
             return
         encoded = memoryview(self._octets)[start : max(start, stop)]
@@ -319,7 +260,7 @@ class _Walk:
             )
         )
 
-    def _encoded_message(self, head: _Head, start: int, stop: int) -> bool:
+    def _encoded_message(self, head: Entity, start: int, stop: int) -> bool:
         """Walk a message that stands in base64 or quoted-printable: no writer should, readers open it (RFC 2046 5.2.1)."""
         if not _is_encoded(head):
             return False
@@ -328,19 +269,10 @@ class _Walk:
             self._count.unreadable(f"more than {ENCODED_MESSAGES} encoded messages inside")
             return False
         octets = transferred(memoryview(self._octets)[start:stop], head.encoding, stop - start)
-        inner = _Walk(octets, self._count, (*self._around, head.type))
+        inner = _Walk(octets, self._count, (*self._around, head.type), alike=self._boundaries.alike)
         inner.read(*inner._header(0))
+        self._boundaries.alike = inner._boundaries.alike
         return True
-
-
-def _common(one: bytes, other: bytes) -> bytes:
-    """What both begin with, as far as it helps."""
-    if one == other:
-        return one[:_LONGEST_PREFIX]
-    alike = 0
-    while alike < min(len(one), len(other), _LONGEST_PREFIX) and one[alike] == other[alike]:
-        alike += 1
-    return one[:alike]
 
 
 def _field_name(line: bytes, *, may_be_mbox: bool) -> str:
@@ -352,62 +284,14 @@ def _field_name(line: bytes, *, may_be_mbox: bool) -> str:
     return name.lower().decode("ascii") if colon and _NAME.fullmatch(name) else ""
 
 
-_STEP = 1 << 22  # octets
-
-
-def _found(octets: bytes, what: bytes, start: int) -> int:
-    """As `octets.find`, in steps between which other threads have their turn: one look at 40 MB would take 30 ms."""
-    while start < len(octets):
-        at = octets.find(what, start, start + _STEP + len(what) - 1)
-        if at >= 0:
-            return at
-        start += _STEP
-    return -1
-
-
-def _line_start(octets: bytes, line: int) -> int:
-    """Where the line end before the line begins: it belongs to the delimiter (RFC 2046 5.1.1)."""
-    before = line - 1 if line else 0
-    return before - 1 if before and octets[before - 1] == 13 else before  # noqa: PLR2004 - CR
-
-
-def _is_encoded(head: _Head) -> bool:
+def _is_encoded(head: Entity) -> bool:
     return head.encoding in ("base64", "quoted-printable")
 
 
-def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> _Head:
-    """What the fields say. The first of several counts; two that say different things make the message unreadable."""
-    for name, values in written.items():
-        count.field_octets += sum(map(len, values))
-        if len(values) > 1 and len({value.strip() for value in values}) > 1:
-            count.unreadable(f"several {name} fields")
-        if max(map(len, values), default=0) > LONGEST_FIELD:
-            count.unreadable(f"a {name} field longer than {LONGEST_FIELD} octets")
+def _head(written: dict[str, list[bytes]], default: str, count: _Count) -> Entity:
+    """What the fields say. Two that say different things make the message unreadable."""
+    count.field_octets += sum(sum(map(len, values)) for values in written.values())
     if count.field_octets > FIELD_OCTETS:
         count.unreadable(f"more than {FIELD_OCTETS} octets of fields that describe parts")
-        return _Head(type=default)
-    kind, of_type = field_of(written["content-type"])
-    disposition, of_disposition = field_of(written["content-disposition"])
-    boundary = _first(of_type, "boundary").rstrip(b" \t")
-    if len(boundary) > LONGEST_BOUNDARY:
-        count.unreadable(f"a boundary longer than {LONGEST_BOUNDARY} octets")
-        boundary = b""
-    names = (*of_disposition.get("filename", ()), *of_type.get("name", ()))
-    encoding, _ = field_of(written["content-transfer-encoding"])
-    return _Head(
-        type=kind if _is_type(kind) else default if not kind else magic.TEXT,  # RFC 2045 5.2
-        boundary=boundary,
-        names=tuple(dict.fromkeys(name for name in map(file_name, names) if name)) if names else (),
-        charset=_first(of_type, "charset")[:64].decode("ascii", "replace"),
-        disposition=disposition,
-        encoding=encoding,
-    )
-
-
-def _is_type(kind: str) -> bool:
-    main, slash, sub = kind.partition("/")
-    return bool(slash and main and sub) and kind.isascii() and len(kind) < 128 and "/" not in sub  # noqa: PLR2004
-
-
-def _first(of: Mapping[str, list[bytes]], name: str) -> bytes:
-    return of.get(name, [b""])[0]
+        return Entity(type=default)
+    return described(written, default, count.unreadable)
