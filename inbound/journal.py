@@ -59,10 +59,18 @@ class Journal:
 
 
 def printable(text: str) -> str:
-    """The text with control characters and lone surrogates written out, so that no sender can steer a terminal."""
+    """The text with control characters and lone surrogates written out, so that no sender can steer a terminal.
+
+    They are written as JSON escapes them (RFC 8259 7), so that a document says what it said.
+    """
     if text.isprintable():
         return text
-    return "".join(char if char == "\n" or char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+    return "".join(char if char == "\n" or char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _encoded(document: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import pkgutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,6 +130,14 @@ def test_the_journal_tells_it_as_one_line_of_json() -> None:
         "rcpt_to": ["c@d.test"],
         "reply": {"code": 500, "enhanced": "5.5.1", "text": "unknown command", "reason": "unknown command"},
     }
+
+
+@pytest.mark.parametrize("mail_from", ["a\U000e0001@b.test", "\udcff@b.test", "\x9b\u202e@b.test"])
+def test_what_cannot_be_shown_is_the_same_when_the_journal_is_read_again(mail_from: str) -> None:
+    stream = io.StringIO()
+    Journal("json", stream)(replace(NOTE, mail_from=mail_from))
+    assert stream.getvalue()[:-1].isprintable()
+    assert json.loads(stream.getvalue())["mail_from"] == mail_from
 
 
 def test_the_journal_tells_it_to_a_person_whose_terminal_it_cannot_steer() -> None:
