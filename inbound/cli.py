@@ -25,6 +25,7 @@ from inbound.commands import (
 )
 from inbound.commands import open as opening
 from inbound.errors import ConfigurationError, Failure
+from inbound.journal import printable
 
 COMMANDS = (serve, check, rules, get, ls, opening, quarantine, setup, reports, srs, doctor, demo)
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return UNABLE
     except Failure as failure:
-        print(f"inbound: {failure}", file=sys.stderr)
+        print(printable(f"inbound: {failure}"), file=sys.stderr)
         return FOUND
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

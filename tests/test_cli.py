@@ -378,7 +378,8 @@ def test_get_fetches_and_opens_what_was_sealed(tmp_path: Path, dns: str) -> None
     assert done.stdout.endswith(raw)
     done = inbound("get", f"s3://mail-support/in/{key}", "-o", "mail.eml", cwd=tmp_path)
     assert (tmp_path / "mail.eml").read_bytes().endswith(raw)
-    assert inbound("get", f"s3://mail-support/in/{key}", "-o", "mail.eml", cwd=tmp_path).returncode != 0
+    again = inbound("get", f"s3://mail-support/in/{key}", "-o", "mail.eml", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (2, b"inbound: mail.eml cannot be written: File exists\n")
     missing = inbound("get", "s3://mail-support/in/nothing", cwd=tmp_path)
     assert (missing.returncode, missing.stdout) == (1, b"")
     assert "no such object" in missing.stderr.decode()

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,34 @@ def shown(documents: Iterable[Any], lines: Iterable[str], *, as_json: bool) -> N
         print(printable("\n".join(lines)))
 
 
+def one_line(text: str) -> str:
+    """The text for a terminal on one line, whatever a sender wrote."""
+    return printable(text).replace("\n", "\\u000a")
+
+
+def at(seconds: float) -> str:
+    """A time, in seconds since the epoch, as it is shown: RFC 3339, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def written(path: Path, content: bytes) -> bool:
+    """Write a new file, never through a link and never over another; where that is not possible, say so."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        print(one_line(f"inbound: {path} cannot be written: {error.strerror}"), file=sys.stderr)
+        return False
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    return True
+
+
 def put(document: Any, *, indent: int | None = None) -> None:
     """Print a document as JSON in UTF-8, whatever the locale; without `indent` on one line, and at once.
 
-    A lone surrogate, which UTF-8 has no octets for, is written as JSON escapes it.
+    What steers a terminal, and a lone surrogate, which UTF-8 has no octets for, is written as JSON escapes it.
     """
     text = json.dumps(document, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":"))
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.buffer.write(printable(text).encode("utf-8") + b"\n")
     sys.stdout.buffer.flush()

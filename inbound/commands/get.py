@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inbound.actions.s3 import open_object
-from inbound.commands import UNABLE, WELL, command, settings_of
+from inbound.actions.keep import open_object
+from inbound.commands import UNABLE, WELL, command, settings_of, written
 from inbound.consumer.places import cloud_of
 
 
@@ -28,9 +28,7 @@ def _get(options: argparse.Namespace) -> int:
     # Not entered: what a receiver has left in its logs and queues is the receiver's to go on with.
     content = asyncio.run(open_object(cloud_of(None, loaded), bucket, key))
     if options.output:
-        with options.output.open("xb") as file:
-            file.write(content)
-    else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
+        return WELL if written(options.output, content) else UNABLE
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
     return WELL

@@ -3,15 +3,14 @@
 import argparse
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
 from inbound.clients import Listed
-from inbound.commands import WELL, command, put, settings_of
+from inbound.commands import WELL, at, command, one_line, put, settings_of
 from inbound.consumer import aconsume
 from inbound.consumer.places import cloud_of
 from inbound.errors import Failure, NotAMailEvent
-from inbound.journal import printable
 
 
 def add(commands: Any) -> None:
@@ -48,12 +47,11 @@ async def _list(cloud: Any, bucket: str, prefix: str, *, long: bool, as_json: bo
             if as_json:
                 put(document)
             else:
-                print(printable(_line(document)), flush=True)
+                print("\n".join(map(one_line, _lines(document))), flush=True)
 
 
 def _document(bucket: str, one: Listed) -> dict[str, Any]:
-    when = datetime.fromtimestamp(one.modified, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {"stored": when, "size": one.size, "bucket": bucket, "key": one.key}
+    return {"stored": at(one.modified), "size": one.size, "bucket": bucket, "key": one.key}
 
 
 async def _inside(cloud: Any, bucket: str, one: Listed) -> dict[str, Any]:
@@ -73,14 +71,12 @@ async def _inside(cloud: Any, bucket: str, one: Listed) -> dict[str, Any]:
     }
 
 
-def _line(document: dict[str, Any]) -> str:
+def _lines(document: dict[str, Any]) -> Iterator[str]:
     """One object for a person; with what is inside under it where that is known."""
-    place = f"{document['stored']}  {document['size']:>11,}  s3://{document['bucket']}/{document['key']}"
+    yield f"{document['stored']}  {document['size']:>11,}  s3://{document['bucket']}/{document['key']}"
     if "error" in document:
-        return f"{place}\n    {document['error']}"
-    if "from" not in document:
-        return place
-    more = f", {document['attachments']} attached" if document["attachments"] else ""
-    sealed = f"sealed ({document['sealed']})" if document["sealed"] else "in clear"
-    author = f"{document['from']} (dmarc {document['dmarc'] or 'unknown'})"
-    return f"{place}\n    {author}: {document['subject']}\n    {sealed}{more}"
+        yield f"    {document['error']}"
+    elif "from" in document:
+        more = f", {document['attachments']} attached" if document["attachments"] else ""
+        yield f"    {document['from']} (dmarc {document['dmarc'] or 'unknown'}): {document['subject']}"
+        yield "    " + (f"sealed ({document['sealed']})" if document["sealed"] else "in clear") + more

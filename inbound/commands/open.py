@@ -4,13 +4,12 @@ Everything that a sender wrote is printed with control characters written out, a
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inbound.commands import FOUND, UNABLE, WELL, command, settings_of
+from inbound.commands import FOUND, UNABLE, WELL, command, one_line, settings_of, written
 from inbound.consumer import BodyPart, Message, consume
 from inbound.consumer.message import CHECKS
 from inbound.errors import NotAMailEvent, TooBig
@@ -75,29 +74,19 @@ def _given(what: str) -> str | bytes:
 
 
 def _lines(message: Message, *, every_header: bool) -> Iterator[str]:
-    """The message for a person: what the receiver says first, then what the sender wrote."""
+    """The message for a person: what the receiver says first, then what the sender wrote. Only its text has lines of its own."""
     yield message.id
-    yield from _of_the_receiver(message)
+    yield from map(one_line, _of_the_receiver(message))
     yield ""
     if every_header:
         yield from (f"{one.name}:{one.value}".replace("\r\n", "\n") for one in message.headers)
     else:
-        for name, boxes in (
-            ("from", message.from_),
-            ("sender", message.sender),
-            ("reply-to", message.replyTo),
-            ("to", message.to),
-            ("cc", message.cc),
-        ):
-            if boxes:
-                yield line(name, ", ".join(map(str, boxes)))
-        yield line("date", message.sentAt or "none")
-        yield line("subject", message.subject or "")
+        yield from map(one_line, _of_the_sender(message))
     yield ""
     yield message.text.rstrip()
     if message.attachments:
         yield ""
-        yield from (_listed(number, part) for number, part in enumerate(message.attachments, 1))
+        yield from (one_line(_listed(number, part)) for number, part in enumerate(message.attachments, 1))
 
 
 def _of_the_receiver(message: Message) -> Iterator[str]:
@@ -122,6 +111,20 @@ def _of_the_receiver(message: Message) -> Iterator[str]:
     yield from (line("PROBLEM", problem) for problem in message.problems)
 
 
+def _of_the_sender(message: Message) -> Iterator[str]:
+    for name, boxes in (
+        ("from", message.from_),
+        ("sender", message.sender),
+        ("reply-to", message.replyTo),
+        ("to", message.to),
+        ("cc", message.cc),
+    ):
+        if boxes:
+            yield line(name, ", ".join(map(str, boxes)))
+    yield line("date", message.sentAt or "none")
+    yield line("subject", message.subject or "")
+
+
 def _listed(number: int, part: BodyPart) -> str:
     seen = part.sniffedType
     kind = part.type if seen == part.type else f"{part.type}, {seen} by its content"
@@ -137,7 +140,7 @@ def _one(message: Message, number: int, output: Path | None) -> int:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return WELL
-    return WELL if _written(output, content) else UNABLE
+    return WELL if written(output, content) else UNABLE
 
 
 def _all(message: Message, directory: Path) -> int:
@@ -149,19 +152,7 @@ def _all(message: Message, directory: Path) -> int:
         if name.casefold() in names:
             name = f"{number}-{name}"
         names.add(name.casefold())
-        if not _written(directory / name, part.content()):
+        if not written(directory / name, part.content()):
             return UNABLE
-        print(printable(str(directory / name)))
+        print(one_line(str(directory / name)))
     return WELL
-
-
-def _written(path: Path, content: bytes) -> bool:
-    """A new file, never through a link and never over another."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        print(printable(f"inbound: {path} cannot be written: {error.strerror}"), file=sys.stderr)
-        return False
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    return True

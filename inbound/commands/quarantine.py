@@ -2,12 +2,10 @@
 
 import argparse
 import asyncio
-import json
 import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from inbound.actions import Cloud
@@ -15,9 +13,8 @@ from inbound.actions.quarantine import Held
 from inbound.app import cloud_of, means_of, rules_in_force, rules_of
 from inbound.check import in_order
 from inbound.clients.reasons import BUCKET_MISSING
-from inbound.commands import FOUND, UNABLE, WELL, command, group, settings_of
+from inbound.commands import FOUND, UNABLE, WELL, at, command, group, one_line, put, settings_of
 from inbound.errors import Failure
-from inbound.journal import printable
 from inbound.mail import Headers
 from inbound.quarantine import (
     Entry,
@@ -152,7 +149,10 @@ def _list(options: argparse.Namespace) -> int:
             async for entry, one, problem in _opened(cloud, await _held(cloud, loaded, options), wanted):
                 count += 1
                 problems += bool(problem)
-                print(_json(_document(entry, one, problem)) if options.json else "\n".join(_two(entry, one, problem)))
+                if options.json:
+                    put(_document(entry, one, problem))
+                else:
+                    print("\n".join(map(one_line, _two(entry, one, problem))))
         if not options.json:
             print(f"{count} held" + (f", {problems} not whole" if problems else ""))
         return FOUND if problems else WELL
@@ -163,21 +163,21 @@ def _list(options: argparse.Namespace) -> int:
 def _two(entry: Entry, one: Held | None, problem: str) -> Iterator[str]:
     """A message in two lines: what it is, and why it is here."""
     if one is None:
-        yield _clean(f"{entry.id}  {_time(entry.stored)}  {problem}")
+        yield f"{entry.id}  {at(entry.stored)}  {problem}"
         return
     subject = _subject(one) or "(no subject)"
-    yield _clean(f"{one.id}  {_time(one.held_at)}  {one.record.size:,} octets  {one.rule}: {one.why}")
-    yield _clean(f"    <{one.record.mail_from}> to {', '.join(one.recipients)}: {subject}"[:LONGEST])
+    yield f"{one.id}  {at(one.held_at)}  {one.record.size:,} octets  {one.rule}: {one.why}"
+    yield f"    <{one.record.mail_from}> to {', '.join(one.recipients)}: {subject}"[:LONGEST]
 
 
 def _document(entry: Entry, one: Held | None, problem: str) -> dict[str, Any]:
     where = {"id": entry.id, "bucket": entry.place.bucket, "key": entry.key}
     if one is None:
-        return {**where, "held_at": _time(entry.stored), "problem": problem}
+        return {**where, "held_at": at(entry.stored), "problem": problem}
     return {
         **where,
-        "held_at": _time(one.held_at),
-        "received_at": _time(one.received_at),
+        "held_at": at(one.held_at),
+        "received_at": at(one.received_at),
         "message_id": one.record.message_id,
         "mail_from": one.record.mail_from,
         "from": [box.address for box in one.headers.mailboxes("from")],
@@ -201,20 +201,20 @@ def _show(options: argparse.Namespace) -> int:
     one = asyncio.run(run())
     fields = [(field.name, field.value) for field in Headers.of(one.head + one.header).fields]
     if options.json:
-        document = {"id": one.id, "rule": one.rule, "why": one.why, "held_at": _time(one.held_at)}
+        document = {"id": one.id, "rule": one.rule, "why": one.why, "held_at": at(one.held_at)}
         headers = [{"name": name, "value": value} for name, value in fields]
-        print(_json({**document, **plain(one.record.document()), "headers": headers}))
+        put({**document, **plain(one.record.document()), "headers": headers})
         return WELL
     first, *rest = one.record.lines()
     told = (
         one.id,
-        line("held", f"{_time(one.held_at)} by {one.rule}: {one.why}"),
-        line("received", f"{_time(one.received_at)} as {first}"),
+        line("held", f"{at(one.held_at)} by {one.rule}: {one.why}"),
+        line("received", f"{at(one.received_at)} as {first}"),
         *rest[:-1],  # that it was taken is known
         line("header"),
         *(f"    {name}: {value}"[:LONGEST] if name else f"    {value}"[:LONGEST] for name, value in fields),
     )
-    print("\n".join(map(_clean, told)))
+    print("\n".join(map(one_line, told)))
     return WELL
 
 
@@ -229,9 +229,10 @@ def _release(options: argparse.Namespace) -> int:
 
             async def one(entry: Entry) -> bool:
                 outcome = await release(entry)
-                print(
-                    _json(_told(outcome)) if options.json else "\n".join(map(_clean, _lines(outcome, dry=release.dry)))
-                )
+                if options.json:
+                    put(_told(outcome))
+                else:
+                    print("\n".join(map(one_line, _lines(outcome, dry=release.dry))))
                 return not outcome.stays
 
             return await _each(means.cloud, loaded, options, one, f"Release {{}} under rules {ruleset.version[:12]}")
@@ -283,7 +284,7 @@ async def _each(
         try:
             code = code if await work(entry) else FOUND
         except Failure as failure:
-            print(_clean(f"inbound: {entry.id}: {failure}"), file=sys.stderr)
+            print(one_line(f"inbound: {entry.id}: {failure}"), file=sys.stderr)
             code = FOUND
     return code
 
@@ -332,16 +333,3 @@ def _told(outcome: Released) -> dict[str, Any]:
 def _subject(one: Held) -> str:
     field = one.headers.first("subject")
     return field.decoded if field else ""
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _clean(text: str) -> str:
-    """One line, whatever a sender wrote."""
-    return printable(text).replace("\n", "\\u000a")
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"))

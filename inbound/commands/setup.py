@@ -2,17 +2,15 @@
 
 import argparse
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from inbound.app import cloud_of, prepare, relays_of, rules_in_force
-from inbound.commands import FOUND, WELL, command, settings_of
+from inbound.commands import FOUND, WELL, command, one_line, put, settings_of
 from inbound.dsn import mailer_daemon
 from inbound.errors import ConfigurationError
-from inbound.journal import printable
 from inbound.policies import Home, policies
 from inbound.rules import RuleSet
 from inbound.settings import Settings
@@ -56,7 +54,7 @@ def _setup(options: argparse.Namespace) -> int:
     ruleset = rules_in_force(loaded)
     used = uses(ruleset)
     if options.policies:
-        print(json.dumps(policies(used, _home(loaded, options, ruleset)), indent=2))
+        put(policies(used, _home(loaded, options, ruleset)), indent=2)
         return WELL
 
     async def run() -> dict[bool | None, int]:
@@ -65,7 +63,10 @@ def _setup(options: argparse.Namespace) -> int:
             setup = Setup(cloud=cloud, account=loaded.account, region=loaded.region, send=not options.no_send)
             async for finding in _with_ours(loaded, setup(used)):
                 counts[finding.ok] += 1
-                print(json.dumps(asdict(finding)) if options.json else _line(finding), flush=True)
+                if options.json:
+                    put(asdict(finding))
+                else:
+                    print(_line(finding), flush=True)
         return counts
 
     counts = asyncio.run(run())
@@ -76,13 +77,13 @@ def _setup(options: argparse.Namespace) -> int:
 
 async def _with_ours(loaded: Settings, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
     """What is tried, and before it what the receiver itself needs."""
-    ours = Finding(what="data_dir", name=str(loaded.data_dir))
+    ours = Finding(what="data_dir", name=str(loaded.data_dir), text="holds the secret and the ledger")
     try:
         prepare(loaded)
-        yield Finding(what=ours.what, name=ours.name, text="holds the secret and the ledger")
     except ConfigurationError as error:
         mend = "make it writable for the user that receives"
-        yield Finding(what=ours.what, name=ours.name, ok=False, text=error.problems[0].message, mend=mend)
+        ours = replace(ours, ok=False, text=error.problems[0].message, mend=mend)
+    yield ours
     async for finding in findings:
         yield finding
 
@@ -90,8 +91,7 @@ async def _with_ours(loaded: Settings, findings: AsyncIterator[Finding]) -> Asyn
 def _line(finding: Finding) -> str:
     rules = f" ({', '.join(finding.rules)})" if finding.rules else ""
     mend = f"; {finding.mend}" if finding.mend else ""
-    text = f"{_MARKS[finding.ok]:<5}  {finding.what} {finding.name}{rules}: {finding.text}{mend}"
-    return printable(text).replace("\n", "\\u000a")
+    return one_line(f"{_MARKS[finding.ok]:<5}  {finding.what} {finding.name}{rules}: {finding.text}{mend}")
 
 
 def _home(loaded: Settings, options: argparse.Namespace, ruleset: RuleSet) -> Home:

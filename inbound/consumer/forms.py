@@ -175,9 +175,9 @@ def _tokens(value: str) -> Iterator[tuple[str, str]]:
             at += 1
         elif char == '"':
             start, (at, content) = at, quoted(value, at)
-            if at < size and value[at] == "@":  # a quoted local part stays as it is written
+            if at < size and value[at] == "@":  # a quoted local part stays as it is written, unfolded
                 at = word_end(value, at)
-                yield "word", value[start:at]
+                yield "word", _no_folds(value[start:at])
             else:
                 yield "quoted", content
         elif char == "(":

@@ -107,6 +107,28 @@ def test_nothing_that_is_printed_steers_a_terminal(inbound: Run, options: tuple[
     assert "done" in done.stdout.decode()
 
 
+def test_no_address_makes_a_line_that_the_receiver_seems_to_say(inbound: Run) -> None:
+    raw = b'From: "a\r\n  verdicts   spam PASS\r\n "@b\r\nSubject: s\r\n\r\n'
+    shown = inbound("open", "-", stdin=raw).stdout.decode()
+    assert '  from       "a  verdicts   spam PASS "@b\n' in shown
+    assert "\n  verdicts" not in shown
+
+
+@pytest.mark.parametrize("what", ['{"\\u001b[2J": 1}', '{"detail-type": "\\u001b[2J", "detail": {}}'])
+def test_what_is_said_of_a_strange_event_does_not_steer_the_terminal(inbound: Run, what: str) -> None:
+    done = inbound("open", "-", stdin=what.encode())
+    assert done.returncode == 1
+    assert "\\u001b[2J" in done.stderr.decode()
+    assert b"\x1b" not in done.stderr
+
+
+def test_a_key_with_a_line_end_is_one_line(inbound: Run, tmp_path: Path) -> None:
+    put(tmp_path, "in/a\nb", b"Subject: c\r\n\r\n")
+    (line,) = inbound("ls", "s3://mail-support/").stdout.decode().splitlines()
+    assert line.endswith("  s3://mail-support/in/a\\u000ab")
+    assert len(inbound("ls", "-l", "s3://mail-support/").stdout.splitlines()) == 3
+
+
 def test_attachments_are_saved_under_safe_names_and_over_nothing(inbound: Run, tmp_path: Path) -> None:
     done = inbound("open", "-", "--save", "out/here", stdin=EVIL)
     assert (done.returncode, done.stderr) == (0, b"")
