@@ -27,35 +27,15 @@ from inbound.actions.webhook import SECRET_MISSING, secret_of
 from inbound.clients import reasons as why
 from inbound.clients.relay import NOT_SET
 from inbound.clients.web import NOT_ALLOWED, NOT_TRUSTED, reach
+from inbound.consumer.events import SETUP
 from inbound.errors import Failure
 from inbound.event import SUBJECT, notification
 from inbound.mail import Client, Headers, Mail
 from inbound.uses import Use
-from inbound.verdicts import (
-    ArcVerdict,
-    DkimVerdict,
-    DmarcVerdict,
-    IprevVerdict,
-    SpamVerdict,
-    SpfVerdict,
-    Status,
-    Verdicts,
-    VirusVerdict,
-)
+from inbound.verdicts import ALL_PASSED
 
-NAME = "AMAZON_SES_SETUP_NOTIFICATION"
 WHO, WHOM = "no-reply-aws@amazon.com", "recipient@example.com"
 SECONDS = 10.0  # for one connection
-
-_VERDICTS = Verdicts(
-    spf=SpfVerdict(status=Status.PASS, result="pass"),
-    dkim=DkimVerdict(status=Status.PASS, result="pass"),
-    dmarc=DmarcVerdict(status=Status.PASS, result="pass"),
-    arc=ArcVerdict(result="none"),
-    iprev=IprevVerdict(result="none"),
-    spam=SpamVerdict(status=Status.PASS),
-    virus=VirusVerdict(status=Status.PASS),
-)
 
 
 class Tried(Cloud, Protocol):
@@ -111,9 +91,9 @@ class Setup:
         cloud, role, letter = self.cloud, use.role or None, self._letter(use)
         match use.what:
             case "bucket":
-                key = object_key(use.prefix, NAME)
+                key = object_key(use.prefix, SETUP)
                 new = await cloud.put(use.name, key, letter.content, metadata={}, terms=use.terms, role_arn=role)
-                return f"{NAME} {'was written' if new else 'is there'}"
+                return f"{SETUP} {'was written' if new else 'is there'}"
             case "key":
                 context = encryption_context(letter, use.name, use.form, shared=use.shared)
                 await cloud.generate_data_key(use.name, context, role_arn=role)
@@ -122,7 +102,7 @@ class Setup:
                 await cloud.publish(use.name, SUBJECT, _notification(use, letter), role_arn=role)
                 return "was told"
             case "queue":
-                once = f"{NAME}-{time.time_ns()}"
+                once = f"{SETUP}-{time.time_ns()}"
                 await cloud.send(use.name, _notification(use, letter), once=once, role_arn=role)
                 return "was told"
             case "function":
@@ -146,11 +126,11 @@ class Setup:
             mail_from=WHO,
             rcpt_to=(WHOM,),
             received_at=time.time(),
-            message_id=NAME,
+            message_id=SETUP,
         )
         return Letter(
             mail=mail,
-            verdicts=_VERDICTS,
+            verdicts=ALL_PASSED,
             recipients=mail.rcpt_to,
             rule=use.rule.name,
             content=raw,

@@ -186,3 +186,14 @@ class Verdicts:
     block: BlockVerdict = BlockVerdict()
     upstream: UpstreamVerdict = UpstreamVerdict(result="none")
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+ALL_PASSED = Verdicts(  # an ordinary mail: every check passed, nothing more was found
+    spf=SpfVerdict(status=Status.PASS, result="pass"),
+    dkim=DkimVerdict(status=Status.PASS, result="pass"),
+    dmarc=DmarcVerdict(status=Status.PASS, result="pass"),
+    arc=ArcVerdict(result="none"),
+    iprev=IprevVerdict(result="none"),
+    spam=SpamVerdict(status=Status.PASS),
+    virus=VirusVerdict(status=Status.PASS),
+)

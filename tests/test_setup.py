@@ -22,7 +22,6 @@ import pytest
 
 from inbound.cli import main
 from inbound.clients.invoke import Endpoint, Runner
-from inbound.setup import NAME
 from tests.aws import answering, aws, bucket, kms_key, received, topic_with_queue
 from tests.aws import client as at
 from tests.next_hop import next_hop
@@ -30,6 +29,7 @@ from tests.servers import free_port
 
 __all__ = ["aws"]
 
+NAME = "AMAZON_SES_SETUP_NOTIFICATION"
 ACCOUNT = "123456789012"
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 RULES = """

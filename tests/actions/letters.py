@@ -10,17 +10,7 @@ from inbound.actions import Letter
 from inbound.clients.invoke import Runner
 from inbound.clients.local import LocalCloud
 from inbound.mail import Client, Headers, Mail
-from inbound.verdicts import (
-    ArcVerdict,
-    DkimVerdict,
-    DmarcVerdict,
-    IprevVerdict,
-    SpamVerdict,
-    SpfVerdict,
-    Status,
-    Verdicts,
-    VirusVerdict,
-)
+from inbound.verdicts import ALL_PASSED, IprevVerdict, SpfVerdict, Status
 
 ID = "12csr1bfnadh642g2d8jhjc7onii4boa0pbriho1"
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -29,14 +19,10 @@ CONTENT = (
     b"Return-Path: <pat@sender.example>\r\nX-SES-Spam-Verdict: PASS\r\n"
     b"From: Pat <pat@sender.example>\r\nTo: support@example.com\r\nSubject: Order 1234\r\n\r\nHello,\r\nhow is it?\r\n"
 )
-VERDICTS = Verdicts(
+VERDICTS = replace(
+    ALL_PASSED,
     spf=SpfVerdict(status=Status.PASS, result="pass", domain="sender.example"),
-    dkim=DkimVerdict(status=Status.PASS, result="pass"),
-    dmarc=DmarcVerdict(status=Status.PASS, result="pass"),
-    arc=ArcVerdict(result="none"),
     iprev=IprevVerdict(result="pass", name="mail.sender.example"),
-    spam=SpamVerdict(status=Status.PASS),
-    virus=VirusVerdict(status=Status.PASS),
 )
 
 

@@ -18,19 +18,7 @@ from inbound.reports import store as storing
 from inbound.reports.collect import Collector, row_of
 from inbound.reports.store import Store
 from inbound.settings import Reports
-from inbound.verdicts import (
-    ArcVerdict,
-    DkimSignature,
-    DkimVerdict,
-    DmarcVerdict,
-    IprevVerdict,
-    SpamVerdict,
-    SpfVerdict,
-    Status,
-    UpstreamVerdict,
-    Verdicts,
-    VirusVerdict,
-)
+from inbound.verdicts import ALL_PASSED, DkimSignature, DkimVerdict, DmarcVerdict, SpfVerdict, Status, UpstreamVerdict
 from tests.harness import DNS, mail, receiver
 
 DMARC = DmarcVerdict(
@@ -46,14 +34,11 @@ OK, REFUSED, DEFERRED = Reply(250, "2.0.0", "OK"), Reply(550, "5.7.1", "no"), Re
 
 
 def record(dmarc: DmarcVerdict = DMARC, reply: Reply = OK, **more: Any) -> Record:
-    verdicts = Verdicts(
+    verdicts = replace(
+        ALL_PASSED,
         spf=SpfVerdict(status=Status.PASS, result="pass", domain="b.example"),
         dkim=more.pop("dkim", DkimVerdict(status=Status.GRAY, result="none")),
         dmarc=dmarc,
-        arc=ArcVerdict(result="none"),
-        iprev=IprevVerdict(result="none"),
-        spam=SpamVerdict(status=Status.PASS),
-        virus=VirusVerdict(status=Status.PASS),
     )
     usual: dict[str, Any] = {"mail_from": "x@b.example", "client": Client(ip=ip_address("192.0.2.1"))}
     return Record(
