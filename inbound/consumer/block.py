@@ -12,12 +12,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from inbound.addresses import a_labels
 from inbound.consumer import forms
-from inbound.consumer.message import Verdicts
+from inbound.consumer.message import Verdicts, policy_of, status_of
 from inbound.mail import HeaderField
 from inbound.stages.upstream import Result, results
 from inbound.trace import claimed_authserv_id
@@ -117,14 +117,10 @@ def _with_results(known: Block, found: dict[str, HeaderField], fields: Sequence[
     stamp = found["authentication-results"]
     clauses = results(stamp) if len(stamp.raw) <= LONGEST_FIELD else []
     spf, dmarc = _only(clauses, "spf"), _only(clauses, "dmarc")
-    policy = dmarc.properties.get("policy.dmarc", "").lower() if dmarc and dmarc.result == "fail" else ""
+    policy = dmarc.properties.get("policy.dmarc", "") if dmarc and dmarc.result == "fail" else ""
     told = tuple(f"{one.method}={one.result}" for one in clauses if one.method in _METHODS)
-    return Block(
-        id=known.id,
-        received_by=known.received_by,
-        mail_from=known.mail_from,
-        recipient=known.recipient,
-        received=known.received,
+    return replace(
+        known,
         authserv_id=claimed_authserv_id(stamp),
         results=told,
         verdicts=Verdicts(
@@ -133,7 +129,7 @@ def _with_results(known: Block, found: dict[str, HeaderField], fields: Sequence[
             spf=_WORDS["spf"].get(spf.result) if spf else None,
             dkim=_dkim(clauses, fields),
             dmarc=_WORDS["dmarc"].get(dmarc.result) if dmarc else None,
-            dmarc_policy=policy if policy in ("none", "quarantine", "reject") else "",
+            dmarc_policy=policy_of(policy),
             source="header",
         ),
         whole=True,
@@ -151,8 +147,7 @@ def _path(value: str) -> str:
 
 
 def _status(field: HeaderField | None) -> Status | None:
-    word = field.value.upper() if field else ""
-    return Status(word) if word in set(Status) else None
+    return status_of(field.value) if field else None
 
 
 def _only(clauses: Iterable[Result], method: str) -> Result | None:

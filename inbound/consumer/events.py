@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from inbound.consumer.message import Verdicts
+from inbound.consumer.message import CHECKS, Verdicts, policy_of, status_of
 from inbound.errors import NotAMailEvent
-from inbound.verdicts import Status
 
 SETUP = "AMAZON_SES_SETUP_NOTIFICATION"
 NO_EVENT = "no event of a mail"
@@ -237,17 +236,11 @@ def _content(event: Json, encoding: str) -> tuple[bytes | None, bool]:
 
 
 def _verdicts(receipt: Json) -> Verdicts:
-    policy = _text(receipt, "dmarcPolicy").lower()
     return Verdicts(
-        **{check: _status(receipt, f"{check}Verdict") for check in ("spam", "virus", "spf", "dkim", "dmarc")},
-        dmarc_policy=policy if policy in ("none", "quarantine", "reject") else "",
+        **{check: status_of(_text(_object(receipt, f"{check}Verdict"), "status")) for check in CHECKS},
+        dmarc_policy=policy_of(_text(receipt, "dmarcPolicy")),
         source="event",
     )
-
-
-def _status(receipt: Json, name: str) -> Status | None:
-    word = _text(_object(receipt, name), "status").upper()
-    return Status(word) if word in set(Status) else None
 
 
 def _json(text: str) -> Any:

@@ -242,6 +242,12 @@ def written(when: datetime) -> str:
     return stamp.removesuffix("+00:00") + "Z" if stamp.endswith("+00:00") else stamp
 
 
+def written_date(value: str) -> str | None:
+    """The date-time as JMAP writes it, or None."""
+    when = date(value)
+    return written(when) if when else None
+
+
 def urls(value: str) -> tuple[str, ...] | None:
     """4.1.2.7: the URLs in angle brackets (RFC 2369 2); None when there is none."""
     found = ("".join(_no_folds(content).split()) for kind, content in _tokens(value[:LONGEST]) if kind == "angle")

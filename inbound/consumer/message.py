@@ -161,6 +161,16 @@ class Verdicts:
 CHECKS = ("spam", "virus", "spf", "dkim", "dmarc")
 
 
+def status_of(word: str) -> Status | None:
+    """SES's word in any case; None where it is none."""
+    return Status(word.upper()) if word.upper() in set(Status) else None
+
+
+def policy_of(word: str) -> str:
+    """DMARC's word for a policy in any case; "" where it is none."""
+    return word.lower() if word.lower() in ("none", "quarantine", "reject") else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where the message came from, and who said what of it.
@@ -332,18 +342,13 @@ def _header(headers: tuple[Header, ...], wanted: str) -> Any:
     return parse(found[-1]) if found else None
 
 
-def _date(value: str) -> str | None:
-    when = forms.date(value)
-    return forms.written(when) if when else None
-
-
 _FORMS: Mapping[str, Any] = {
     "Raw": lambda value: value,
     "Text": forms.text,
     "Addresses": forms.mailboxes,
     "GroupedAddresses": forms.grouped,
     "MessageIds": forms.message_ids,
-    "Date": _date,
+    "Date": forms.written_date,
     "URLs": forms.urls,
 }
 

@@ -78,8 +78,7 @@ class _Fields:
         return forms.text(self._last[name]) if name in self._last else None
 
     def date(self, name: str) -> str | None:
-        when = forms.date(self._last.get(name, ""))
-        return forms.written(when) if when else None
+        return forms.written_date(self._last.get(name, ""))
 
     def problems(self) -> Iterator[str]:
         """Fields that there may be one of (RFC 5322 3.6): which of several is shown depends on the reader."""
