@@ -117,14 +117,8 @@ def places(ruleset: RuleSet) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(Place(bucket=it.bucket, prefix=it.prefix) for it in actions))
 
 
-async def entries(store: ObjectStore, within: Sequence[Place]) -> list[Entry]:
-    """Everything that is held there, the oldest first. Raises Failure."""
-    found = [entry for place in within async for entry in _entries(store, place)]
-    return sorted(found, key=lambda entry: (entry.stored, entry.id))
-
-
-async def _entries(store: ObjectStore, place: Place) -> AsyncIterator[Entry]:
-    """Those of one place: what shares an ID stands together in the order of keys."""
+async def entries(store: ObjectStore, place: Place) -> AsyncIterator[Entry]:
+    """Everything that is held there, in the order of keys, in which what shares an ID stands together. Raises Failure."""
     ident = ""
     parts: dict[str, Listed] = {}
     above = object_key(place.prefix, "")

@@ -71,8 +71,7 @@ class Setup:
         """Try each thing once for each identity that uses it, in the order of the rules."""
         groups: dict[tuple[str, ...], list[Use]] = {}
         for use in used:
-            apart = {"bucket": object_key(use.prefix, ""), "key": f"{use.form} {use.shared}"}.get(use.what, "")
-            groups.setdefault((use.what, use.name, apart, use.role), []).append(use)
+            groups.setdefault((use.what, use.name, _apart(use), use.role), []).append(use)
         for some in groups.values():
             rules = tuple(dict.fromkeys(use.rule.name for use in some))
             yield replace(await self._finding(some[0]), rules=rules)
@@ -109,8 +108,9 @@ class Setup:
                 await cloud.try_function(use.name)
                 return "can be called"
             case "webhook":
-                secret_of(os.environ.get(getattr(use.action, "secret_env", ""), ""))
-                await reach(use.name, allow_private=getattr(use.action, "allow_private", False), seconds=SECONDS)
+                secret_env, allow_private = _webhook(use)
+                secret_of(os.environ.get(secret_env, ""))
+                await reach(use.name, allow_private=allow_private, seconds=SECONDS)
                 return "can be reached, and its secret is set; nothing was posted"
             case "next hop":
                 hop = cloud.relays.to(use.action.hop if isinstance(use.action, Relay) else None)
@@ -161,6 +161,24 @@ def setup_mail(where: str) -> bytes:
     return "\r\n".join(lines).encode("ascii") + b"\n"
 
 
+def _apart(use: Use) -> str:
+    """What uses of one thing may differ in, so that one try does not stand for the other."""
+    match use.what:
+        case "bucket":
+            return object_key(use.prefix, "")
+        case "key":
+            return f"{use.form} {use.shared}"
+        case "webhook":
+            return "{} {}".format(*_webhook(use))
+        case _:
+            return ""
+
+
+def _webhook(use: Use) -> tuple[str, bool]:
+    """Where its secret is, and whether it may be in a private network."""
+    return getattr(use.action, "secret_env", ""), getattr(use.action, "allow_private", False)
+
+
 def _name(use: Use) -> str:
     name = f"s3://{use.name}/{use.prefix}" if use.what == "bucket" else use.name.partition("?")[0]
     return name + (f" as {use.role}" if use.role else "")
@@ -188,7 +206,7 @@ def _mend(use: Use, failure: Failure) -> str:
         who = use.role or "our own identity"
         return f"allow {who} {_RIGHTS.get(use.what, 'it')}{also}: inbound setup --policies prints the statement"
     if failure.reason == SECRET_MISSING:
-        return f"set the environment variable {getattr(use.action, 'secret_env', '')}"
+        return f"set the environment variable {_webhook(use)[0]}"
     return _MENDS.get(failure.reason, f"correct it, or name another {use.what} in the rule")
 
 

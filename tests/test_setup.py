@@ -174,6 +174,21 @@ def test_what_is_wrong_locally_is_told_with_what_mends_it(shell: Shell) -> None:
     assert "no such function" in "".join(shell.setup()[1])
 
 
+def test_each_secret_of_one_webhook_is_looked_for(shell: Shell) -> None:
+    hooks = "".join(
+        f"  - name: {name}\n    actions: [{{webhook: {{url: 'https://127.0.0.1:1/x', secret_env: {name.upper()}}}}}]\n"
+        for name in ("first", "second")
+    )
+    shell.rules(f"rules:\n{hooks}")
+    shell.set("FIRST", SECRET)
+    _, lines = shell.setup()
+    assert [line.partition(": ")[0] for line in lines[1:-1]] == [
+        f"WRONG  webhook https://127.0.0.1:1/x ({name})" for name in ("first", "second")
+    ]
+    assert lines[1].endswith("; say allow_private: yes, if that is meant")
+    assert lines[2].endswith("; set the environment variable SECOND")
+
+
 def test_a_webhook_s_service_is_reached_and_told_nothing(shell: Shell) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/hook"
