@@ -114,7 +114,10 @@ class Released:
 def places(ruleset: RuleSet) -> tuple[Place, ...]:
     """Where the rules hold messages, those that are not enabled included."""
     actions = [it for rule in ruleset.rules for it in rule.actions if isinstance(it, Quarantine)]
-    return tuple(dict.fromkeys(Place(bucket=it.bucket, prefix=it.prefix) for it in actions))
+    # `q` and `q/` are one place.
+    return tuple(
+        {(it.bucket, object_key(it.prefix, "")): Place(bucket=it.bucket, prefix=it.prefix) for it in actions}.values()
+    )
 
 
 async def entries(store: ObjectStore, place: Place) -> AsyncIterator[Entry]:

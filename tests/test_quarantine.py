@@ -127,6 +127,18 @@ def test_what_is_held_goes_nowhere_else_and_is_listed_with_why(desk: Desk) -> No
     assert desk.stored("held", one["key"]).endswith(mail(Subject="please hold this"))
 
 
+def test_a_prefix_with_and_without_its_slash_is_one_place(desk: Desk) -> None:
+    other = (
+        HOLD.replace("name: hold", "name: other")
+        .replace("prefix: q", "prefix: q/")
+        .replace("contains: hold", "contains: x")
+    )
+    desk.rules(rules(STORE, first=HOLD + other))
+    desk.receive(mail(Subject="hold"))
+    (one,) = desk.held()
+    assert desk.inbound("quarantine", "show", one["id"]) == 0
+
+
 def test_a_released_message_is_what_it_would_have_been_without_and_is_gone(desk: Desk) -> None:
     raw = mail(Subject="hold", X_SES_Spam_Verdict="PASS", Authentication_Results="mx.example.com; dkim=pass")
     desk.rules(rules(STORE, TELL, when="{spf: pass, size: {below: 1 MiB}}"))
