@@ -407,6 +407,13 @@ def test_many_are_deleted_or_released_by_age_sender_recipient_and_rule(
     assert (desk.held(), len(desk.files("s3/mail-all"))) == ([], 4)
 
 
+def test_a_bucket_that_is_named_and_not_there_is_an_error(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.rules(rules(STORE))
+    assert desk.inbound("quarantine", "list") == 0
+    assert desk.inbound("quarantine", "list", "--in", "s3://mail-hled/q") == 1
+    assert capsys.readouterr().err == "inbound: no such bucket: mail-hled\n"
+
+
 def test_an_id_that_is_none_or_several_is_an_error(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.rules(rules(STORE))
     desk.receive(*(mail(Subject=f"hold {number}") for number in range(33)))

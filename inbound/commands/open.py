@@ -145,7 +145,11 @@ def _one(message: Message, number: int, output: Path | None) -> int:
 
 def _all(message: Message, directory: Path) -> int:
     """Each under its safe name, with its number in front where there are several of that name."""
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(one_line(f"inbound: {directory} cannot be made: {error.strerror}"), file=sys.stderr)
+        return UNABLE
     names: set[str] = set()
     for number, part in enumerate(message.attachments, 1):
         name = part.safe_name

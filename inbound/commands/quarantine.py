@@ -107,13 +107,13 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 async def _held(cloud: Cloud, loaded: Settings, options: argparse.Namespace) -> list[Entry]:
-    """Everything that is held, the oldest first. A bucket that nothing was ever put in is not there yet, with `cloud: local`."""
+    """Everything that is held, the oldest first. With `cloud: local` a bucket of a rule that has held nothing is not there yet."""
     found: list[Entry] = []
     for place in (options.place,) if options.place else places(rules_of(loaded)):
         try:
             found += [entry async for entry in entries(cloud, place)]
         except Failure as failure:
-            if loaded.cloud != "local" or failure.reason != BUCKET_MISSING:
+            if options.place or loaded.cloud != "local" or failure.reason != BUCKET_MISSING:
                 raise
     return sorted(found, key=lambda entry: (entry.stored, entry.id))
 

@@ -142,6 +142,8 @@ def test_attachments_are_saved_under_safe_names_and_over_nothing(inbound: Run, t
     (tmp_path / "out/here/gpj.exe").symlink_to(tmp_path / "elsewhere")
     assert inbound("open", "-", "--save", "out/here", stdin=EVIL).returncode == 2
     assert not (tmp_path / "elsewhere").exists()
+    done = inbound("open", "-", "--save", "out/here/attachment", stdin=EVIL)
+    assert (done.returncode, done.stderr) == (2, b"inbound: out/here/attachment cannot be made: File exists\n")
 
 
 def test_one_attachment_is_written_where_it_is_wanted(inbound: Run, tmp_path: Path) -> None:
