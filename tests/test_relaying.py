@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inbound.actions.kinds import ACTIONS
-from inbound.app import rules_of
+from inbound.app import means_of, rules_of
 from inbound.clients.hop import OURSELVES
 from inbound.errors import ConfigurationError
 from inbound.record import Record
@@ -318,6 +319,22 @@ def test_forged_and_old_srs_addresses_are_refused_at_rcpt(tmp_path: Path) -> Non
     assert other.startswith("550 5.1.1 No such recipient")
     assert reasons == [FORGED, EXPIRED, "no such recipient"]
     assert commands == []
+
+
+def test_nothing_is_delivered_with_srs_addresses_that_the_receiver_would_not_know(tmp_path: Path) -> None:
+    relay = Relay(host="in.example", srs_domain="example.com")
+    elsewhere = Settings(data_dir=tmp_path / "data", domains=("example.com",), relay=relay)
+
+    async def story() -> str:
+        async with means_of(replace(elsewhere, secret="of this installation")) as means:
+            assert means.cloud.relays.srs is not None
+            rewritten = means.cloud.relays.srs.forward("pat@sender.example")
+        with pytest.raises(ConfigurationError, match="has no secret yet"):
+            async with means_of(elsewhere):
+                pass
+        return rewritten
+
+    assert asyncio.run(story()).endswith("=sender.example=pat@example.com")
 
 
 def test_the_command_says_whose_an_srs_address_is(tmp_path: Path) -> None:
