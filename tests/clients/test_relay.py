@@ -390,17 +390,6 @@ def test_there_are_never_more_sessions_than_allowed_and_who_waits_too_long_is_to
     assert asyncio.run(story()) == (2, [relaying.BUSY, relaying.BUSY])
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    return tmp_path / "ca.pem"
-
-
 def context(authority: trustme.CA, name: str) -> ssl.SSLContext:
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(name).configure_cert(made)
