@@ -239,7 +239,15 @@ def rules_of(settings: Settings) -> RuleSet:
         raise ConfigurationError(impossible)
     if not settings.relay.srs_domain:
         return loaded
-    return replace(loaded, rules=(*loaded.rules, returns(settings.relay.srs_domain)))
+    ours = returns(settings.relay.srs_domain)
+    alike = [
+        rule.place.problem(f"{ours.name!r} is the rule of relay.srs_domain")
+        for rule in loaded.rules
+        if rule.name == ours.name
+    ]
+    if alike:
+        raise ConfigurationError(alike)
+    return replace(loaded, rules=(*loaded.rules, ours))
 
 
 def returns(domain: str) -> Rule:

@@ -85,12 +85,13 @@ Host = Annotated[str, AfterValidator(_host)]
 OwnDomain = Annotated[str, AfterValidator(_own_domain)]
 Port = Annotated[int, Field(gt=0, le=65_535)]
 TlsPolicy = Literal["none", "opportunistic", "require", "verify", "implicit"]
+LONGEST_DELAY = 3600.0  # seconds
 Count = Annotated[int, Field(gt=0)]
 Allowed = Annotated[int, Field(ge=0)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sender = Annotated[str, AfterValidator(sender)]
-Delay = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Delay = Annotated[float, Field(gt=0, le=LONGEST_DELAY, allow_inf_nan=False)]
 Patience = Annotated[float, Field(ge=14_400, allow_inf_nan=False)]  # RFC 5321 4.5.4.1: queues may rest for hours
 
 

@@ -15,7 +15,7 @@ from inbound.clients.hop import OURSELVES
 from inbound.errors import ConfigurationError
 from inbound.record import Record
 from inbound.ruleset import loaded
-from inbound.settings import Relay, Settings
+from inbound.settings import Relay, Settings, load
 from inbound.srs import EXPIRED, FORGED
 from tests.harness import Receiver, mail, receiver
 from tests.next_hop import OFFERS, Says, Scripted, ehlo, next_hop
@@ -387,6 +387,22 @@ def test_a_rule_that_the_settings_make_impossible_is_not_taken(
     with pytest.raises(ConfigurationError) as refused:
         rules_of(Settings(rules=tmp_path / "rules.yaml", **settings))
     assert said in str(refused.value)
+
+
+def test_no_rule_has_the_name_of_the_one_that_hands_returns_on(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(rules("relay: {host: in.example}").replace("onward", "srs-returns"))
+    settings = Settings(rules=tmp_path / "rules.yaml", domains=("example.com",))
+    assert [rule.name for rule in rules_of(settings).rules] == ["srs-returns"]
+    relay = Relay(host="in.example", srs_domain="example.com")
+    with pytest.raises(ConfigurationError, match=r"rules\.yaml:2:11: 'srs-returns' is the rule of relay\.srs_domain"):
+        rules_of(replace(settings, relay=relay))
+
+
+def test_a_rule_waits_for_a_next_hop_as_long_as_the_settings_say() -> None:
+    (relay,) = loaded(rules("relay: {host: in.example}"), ACTIONS).rules[0].actions
+    with pytest.raises(ConfigurationError, match="less than or equal to 3600"):
+        load(None, {"INBOUND_RELAY__SECONDS": "3601"})
+    assert load(None, {"INBOUND_RELAY__SECONDS": "3600"}).relay.seconds < relay.patience
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ from inbound.offload import offload
 from inbound.recipients import pattern
 from inbound.reply import Reply
 from inbound.schema import keys
-from inbound.settings import Host, Port, TlsPolicy
+from inbound.settings import LONGEST_DELAY, Host, Port, TlsPolicy
 from inbound.settings import Relay as RelaySettings
 from inbound.srs import SrsError
 
-PATIENCE = 300.0  # seconds; the client has a deadline of its own, by the settings
+PATIENCE = LONGEST_DELAY + 60.0  # seconds; the client has a deadline of its own, by the settings, and so has the topic
 PASSAGES = 3  # times that we stand in Received already, then it is a loop: lists and forwards pass twice at most
 IMPLICIT_PORT = 465  # RFC 8314 3.3
 
