@@ -25,7 +25,7 @@ from inbound.offload import offload
 from inbound.recipients import pattern
 from inbound.reply import Reply
 from inbound.schema import keys
-from inbound.settings import LONGEST_DELAY, Host, Port, TlsPolicy
+from inbound.settings import ENCRYPTED, LONGEST_DELAY, USER_IN_CLEAR, Host, Port, TlsPolicy
 from inbound.settings import Relay as RelaySettings
 from inbound.srs import SrsError
 
@@ -93,8 +93,8 @@ class Relay(Usual):
         how = (self.port, self.tls, self.ca_file, self.user, self.password_env, self.password_file)
         if not self.host and any(how):
             raise ValueError("how the next hop is spoken to belongs to a host, which is missing")
-        if self.user and self.tls not in ("require", "verify", "implicit"):
-            raise ValueError("a user is told inside TLS only: tls must be require, verify or implicit")
+        if self.user and self.tls not in ENCRYPTED:
+            raise ValueError(USER_IN_CLEAR)
         if bool(self.user) != bool(self.password_env or self.password_file):
             raise ValueError("user and password_env or password_file belong together")
         if any(file is not None and not file.is_absolute() for file in (self.ca_file, self.password_file)):
