@@ -4,7 +4,8 @@
    `NoParking` is the parking there is so far: it takes nothing, so the message is deferred (451) and stays in the
    sender's queue, which is durable too.
 2. Before a deferral, what was done already is written down (`Ledger`), so that the sender's retry, which comes under the
-   same message id, skips it. On the happy path nothing is written.
+   same message id, skips it. When all goes well nothing is written, but for what must not even be done twice for a sender that
+   missed our answer (`deliver`).
 """
 
 import os

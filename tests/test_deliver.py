@@ -238,6 +238,25 @@ def test_nothing_is_written_on_the_happy_path(world: World) -> None:
     ledger.close()
 
 
+def test_whom_an_action_has_reached_is_written_down_before_the_next_one_runs(world: World) -> None:
+    class Reaching(Act):
+        async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+            return replace(await Act.perform(self, letter, cloud), reached=letter.recipients)
+
+    known: list[int] = []
+
+    async def look() -> None:
+        ledger = SqliteLedger(world.directory / "ledger.sqlite")
+        known.append(len(ledger.done(ID)))
+        ledger.close()
+
+    hand_on = cast("Action", Reaching(name="hand on", diary=world.diary))
+    steps = ("one", (A,), (world.act("1", perform_it=look), hand_on, world.act("2", perform_it=look)))
+    assert [world.run(steps).reply for _ in range(2)] == [OK, OK]
+    assert known == [0, 2, 2]
+    assert world.names == ["1", "hand on", "2", "2"]
+
+
 def test_what_only_a_retry_needs_is_not_worked_out_on_the_happy_path(world: World) -> None:
     shown: list[str] = []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,8 @@ def test_a_topic_is_told_and_one_that_cannot_be_makes_nothing_come_twice(tmp_pat
 def test_a_message_on_a_long_way_is_refused(tmp_path: Path) -> None:
     raw = b"Received: from a by b; now\r\n" * 51 + mail()
     assert answered(tmp_path, raw=raw)[0].startswith("554 5.4.6")
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT COUNT(*) FROM done").fetchone() == (0,)  # a retry is told the same
     assert answered(tmp_path, raw=raw.partition(b"\r\n")[2])[0].startswith("250")
 
 
