@@ -107,7 +107,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 async def _held(cloud: Cloud, loaded: Settings, options: argparse.Namespace) -> list[Entry]:
-    """Everything that is held, the oldest first. With `cloud: local` a bucket of a rule that has held nothing is not there yet."""
+    """Everything that is held, the oldest first. With `cloud: local` the bucket of a rule that held nothing is not there yet."""
     found: list[Entry] = []
     for place in (options.place,) if options.place else places(rules_of(loaded)):
         try:
