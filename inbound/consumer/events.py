@@ -78,7 +78,7 @@ def _unwrapped(what: object, depth: int) -> Iterator[Any]:
         case bytes() | bytearray() | memoryview():
             yield from _in_octets(bytes(what))
         case str() if what.startswith("s3://"):
-            yield what
+            yield from _place(*place_of(what))
         case str():
             yield from _unwrapped(_json(what), depth)
         case Mapping():
@@ -93,7 +93,7 @@ def _in_octets(octets: bytes) -> Iterator[Any]:
     """JSON or a place in octets, or a message. There are none inside of an event."""
     begin = octets[:64].lstrip()
     if begin.startswith(b"s3://"):
-        yield octets.decode("utf-8", "replace").strip()
+        yield from _unwrapped(octets.decode("utf-8", "replace").strip(), 0)
     elif begin.startswith((b"{", b"[")):
         try:
             event = json.loads(octets)
@@ -188,13 +188,13 @@ def _is_setup(event: Json) -> bool:
     return _text(_object(event, "mail"), "messageId") == SETUP
 
 
-def _told(event: Any) -> Told | None:
+def _told(event: Any) -> Told:
     """One event as it comes out of its envelopes."""
     if isinstance(event, bytes):
         return Told(kind="octets", content=event)
     if isinstance(event, str):
         bucket, key = place_of(event)
-        return None if key.rpartition("/")[2] == SETUP else Told(kind="place", bucket=bucket, key=key)
+        return Told(kind="place", bucket=bucket, key=key)
     kind = "lambda" if "ses" in event else "notification"
     event = event.get("ses", event)
     mail, receipt = _object(event, "mail"), _object(event, "receipt")

@@ -258,6 +258,7 @@ SETUP_EVENT = json.dumps(
         {"Records": [{"Sns": {"Message": SETUP_EVENT}}]},
         {"Records": [{"ses": json.loads(SETUP_EVENT)}]},
         f"s3://mail/in/{SETUP}",
+        f" s3://mail/in/{SETUP}\n".encode(),
         {"Records": [{**S3_EVENT, "s3": {"bucket": {"name": "mail"}, "object": {"key": f"in/{SETUP}"}}}]},
         {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "mail"},
         {"Records": [{**S3_EVENT, "eventName": "ObjectRemoved:Delete"}]},
@@ -268,7 +269,7 @@ SETUP_EVENT = json.dumps(
 )
 def test_what_is_about_no_mail_is_none(what: Any) -> None:
     assert inbound.consume(what) is None
-    assert inbound.records(what) in ((), (what,))
+    assert inbound.records(what) == ()
 
 
 @pytest.mark.parametrize(
