@@ -63,6 +63,8 @@ from inbound.stages.virus import NO_SCANNER, Virus
 from inbound.transaction import Path, Refusal, Sight, Transaction, judge
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from inbound.clients.aws import AwsCloud
 
 log = logging.getLogger(__name__)
@@ -178,8 +180,7 @@ class App(Judge):
     def tell(self) -> None:
         """Log what the resolver and the cloud did so far."""
         for name, counters in (("dns", self.resolver.counters), ("cloud", self._cloud.counters)):
-            counted = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in asdict(counters).items())
-            log.info("%s: %s", name, counted)
+            log.info("%s: %s", name, counted(counters))
 
     def rebuffed(self, rebuff: Rebuff) -> None:
         """Note what the edge has refused by itself."""
@@ -188,6 +189,11 @@ class App(Judge):
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
         self.ruleset = rules_in_force(self.settings)
+
+
+def counted(counters: "DataclassInstance") -> str:
+    """What was counted, in words."""
+    return ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in asdict(counters).items())
 
 
 def prepare(settings: Settings) -> None:

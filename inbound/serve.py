@@ -183,9 +183,6 @@ async def until_told(
         except ConfigurationError as error:
             log.error("the certificates stay as they were:\n%s", error)  # noqa: TRY400
 
-    def tell() -> None:
-        log.info("dns: %s", app.resolver.counters)
-
     for stop in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(stop, told.set)
     loop.add_signal_handler(signal.SIGHUP, take)

@@ -22,7 +22,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import dns.exception
@@ -81,9 +81,6 @@ class Counters:
     joined: int = 0
     timeouts: int = 0
     failures: int = 0  # SERVFAIL, REFUSED, broken answers, nobody there
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in asdict(self).items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
