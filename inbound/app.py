@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -63,8 +63,6 @@ from inbound.stages.virus import NO_SCANNER, Virus
 from inbound.transaction import Path, Refusal, Sight, Transaction, judge
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from inbound.clients.aws import AwsCloud
 
 log = logging.getLogger(__name__)
@@ -180,7 +178,7 @@ class App(Judge):
     def tell(self) -> None:
         """Log what the resolver and the cloud did so far."""
         for name, counters in (("dns", self.resolver.counters), ("cloud", self._cloud.counters)):
-            log.info("%s: %s", name, counted(counters))
+            log.info("%s: %s", name, counted(asdict(counters)))
 
     def rebuffed(self, rebuff: Rebuff) -> None:
         """Note what the edge has refused by itself."""
@@ -191,9 +189,9 @@ class App(Judge):
         self.ruleset = rules_in_force(self.settings)
 
 
-def counted(counters: "DataclassInstance") -> str:
+def counted(counters: Mapping[str, int]) -> str:
     """What was counted, in words."""
-    return ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in asdict(counters).items())
+    return ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counters.items())
 
 
 def prepare(settings: Settings) -> None:

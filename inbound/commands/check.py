@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class _Judging:
     @property
     def counters(self) -> str:
         """What the resolver did so far."""
-        return counted(self._judge.resolver.counters)
+        return counted(asdict(self._judge.resolver.counters))
 
     async def document(self, line: bytes) -> dict[str, Any]:
         """Judge what one line asks for; whatever is wrong with it is a document too."""
