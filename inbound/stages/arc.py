@@ -29,7 +29,7 @@ from inbound.verdicts import ArcVerdict
 MOST_SETS = 50  # RFC 8617 4.2.1
 LONGEST_CHAIN = 256 * 1024  # octets of all ARC fields together
 
-_RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
+_NAMES = _RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
 _POSITION = re.compile(r"[0-9]{1,2}")
 _CFWS = rb"(?:[ \t\r\n]|\((?:[^()\\]|\\[^\r\n])*\))*"
 _INSTANCE = re.compile(_CFWS.join((b"", b"i", b"=", rb"([0-9]{1,2})", b";")))  # RFC 8617 4.2.1
@@ -64,9 +64,9 @@ class Arc:
 
     async def __call__(self, mail: Mail) -> ArcVerdict:
         """Validate the chain."""
-        fields = [field for field in mail.headers.fields if field.name.lower() in (_RESULTS, _MESSAGE, _SEAL)]
-        if not fields:
+        if mail.headers.by_name.keys().isdisjoint(_NAMES):
             return ArcVerdict(result="none")
+        fields = [field for field in mail.headers.fields if field.name.lower() in _NAMES]
         sets: Sequence[_Set] = ()
         try:
             sets = _sets(fields)

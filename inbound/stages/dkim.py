@@ -91,8 +91,13 @@ class Dkim:
             tags = tags_of(field.raw.partition(b":")[2])
         except Rejected as rejected:
             return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
-        report = DkimSignature(result="permerror", domain=_domain(tags), selector=_shown(tags.get("s", "")))
-        report = replace(report, algorithm=_shown(tags.get("a", "")).lower(), identity=_shown(tags.get("i", "")))
+        report = DkimSignature(
+            result="permerror",
+            domain=_domain(tags),
+            selector=_shown(tags.get("s", "")),
+            algorithm=_shown(tags.get("a", "")).lower(),
+            identity=_shown(tags.get("i", "")),
+        )
         if not examine:
             return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
         try:
