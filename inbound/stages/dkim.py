@@ -138,7 +138,7 @@ class Dkim:
         report = replace(examined.report, dnssec=answer.authenticated)
         if not answer.records:
             return _Examined(replace(report, reason="there is no such key"))
-        return replace(examined, report=report, keys=answer.records[:KEY_RECORDS])
+        return _Examined(report, examined.signature, answer.records[:KEY_RECORDS])
 
     def _verify(self, mail: Mail, examined: list[_Examined]) -> list[DkimSignature]:
         """The part that takes a processor."""
@@ -154,17 +154,20 @@ class Dkim:
 
     def _verified_by(self, hashes: Hashes, signature: Signature, record: str, report: DkimSignature) -> DkimSignature:
         key: Key | None = None
+        result: DkimResult = "pass"
+        reason = ""
         try:
             key = read_key(record)
-            report = replace(report, key_bits=key.bits)
             check_key(signature, key)
             _check_hashes(hashes, signature, key)
             _check_open_ends(hashes, signature, accept_length=self._accept_length)
         except Rejected as rejected:
-            if key is not None and key.testing and rejected.result == "fail":  # RFC 6376 3.6.1: as if it were unsigned
-                return replace(report, result="neutral", reason=f"{rejected.reason}; the key is being tested")
-            return replace(report, result=rejected.result, reason=rejected.reason)
-        return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
+            result, reason = rejected.result, rejected.reason
+        if key is not None and key.testing and result == "fail":  # RFC 6376 3.6.1: as if it were unsigned
+            result, reason = "neutral", f"{reason}; the key is being tested"
+        elif key is not None and key.testing and result == "pass":
+            reason = "the key is being tested"
+        return replace(report, key_bits=key.bits if key else 0, result=result, reason=reason)
 
     async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> tuple[DkimSignature, str]:
         """The report with its alignment; and why that could not be found out, where it matters."""
