@@ -136,9 +136,8 @@ def _unzipped(content: bytes) -> bytes:
         raise ReportError(f"more than {MOST_FILES} files in the archive")
     limit = _allowed(len(content))
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            with archive.open(_report_in(archive)) as file:
-                unpacked = file.read(limit + 1)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(_report_in(archive)) as file:
+            unpacked = file.read(limit + 1)
     except ReportError:
         raise
     # zipfile says RuntimeError of a password, NotImplementedError (one of these) of a version or an encryption that it does not
