@@ -13,7 +13,7 @@ from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
-from inbound.stages.canonical import Hashes
+from inbound.stages.canonical import Hashes, seal_hashes
 from inbound.stages.signatures import (
     CLOCK_SKEW,
     Rejected,
@@ -86,10 +86,9 @@ class Arc:
                 raise Rejected("fail", f"cv= of seal {instance} cannot be")
         hashes = Hashes(mail.raw, mail.headers)
         await self._check_message(mail, hashes, sets[-1].message, f"message signature {len(sets)}")
+        sealed = await offload(_sealed, sets) if mail.is_big else _sealed(sets)
         for instance in range(len(sets), 0, -1):
-            seal = _seal(sets[instance - 1])
-            sealed = [field for one in sets[:instance] for field in (one.results, one.message, one.seal)][:-1]
-            await self._check(seal, hashes.header(sealed, seal.field, "relaxed"), f"seal {instance}")
+            await self._check(_seal(sets[instance - 1]), sealed[instance - 1], f"seal {instance}")
 
     async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
         """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
@@ -134,6 +133,10 @@ class Arc:
             verify(signature, key, header_hash)
         except Rejected as rejected:
             raise Rejected("fail", f"{what}: {rejected.reason}") from None
+
+
+def _sealed(sets: Sequence[_Set]) -> list[bytes]:
+    return list(seal_hashes((one.results, one.message, one.seal) for one in sets))
 
 
 def _seal(one: _Set) -> Signature:

@@ -124,6 +124,21 @@ class Hashes:
         return digest.digest()
 
 
+def seal_hashes(sets: Iterable[tuple[HeaderField, HeaderField, HeaderField]]) -> Iterator[bytes]:
+    """What each seal of an ARC chain is over (RFC 8617 5.1.1): the sets up to its own, and of itself all but its value.
+
+    A set is its results, its message signature and its seal; they come from the oldest on. Each field is read once.
+    """
+    canonical = _CANONICALIZATIONS["relaxed"].canonicalize_header
+    digest = hashlib.sha256()
+    for results, message, seal in sets:
+        digest.update(canonical(results) + canonical(message))
+        own = digest.copy()
+        own.update(canonical(without_value(seal)).removesuffix(b"\r\n"))
+        yield own.digest()
+        digest.update(canonical(seal))
+
+
 def without_value(field: HeaderField) -> HeaderField:
     """The signature field with the value of its b= deleted, blanks around it too."""
     name, _, value = field.raw.partition(b":")
