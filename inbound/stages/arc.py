@@ -13,7 +13,7 @@ from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
-from inbound.stages.canonical import Hashes, seal_hashes
+from inbound.stages.canonical import Hashes, hashes_of, seal_hashes
 from inbound.stages.signatures import (
     CLOCK_SKEW,
     Rejected,
@@ -84,7 +84,7 @@ class Arc:
         for instance, one in enumerate(sets, 1):
             if one.cv != ("none" if instance == 1 else "pass"):
                 raise Rejected("fail", f"cv= of seal {instance} cannot be")
-        hashes = Hashes(mail.raw, mail.headers)
+        hashes = hashes_of(mail)
         await self._check_message(mail, hashes, sets[-1].message, f"message signature {len(sets)}")
         sealed = await offload(_sealed, sets) if mail.is_big else _sealed(sets)
         for instance in range(len(sets), 0, -1):

@@ -6,8 +6,9 @@ Everything here takes time linear in what it reads, and a body is hashed in piec
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
-from inbound.mail import HeaderField, Headers
+from inbound.mail import HeaderField, Headers, Mail
 
 PIECE = 1 << 18  # octets of the body that are canonicalised at a time
 
@@ -122,6 +123,17 @@ class Hashes:
             digest.update(rule.canonicalize_header(field))
         digest.update(rule.canonicalize_header(without_value(signature)).removesuffix(b"\r\n"))
         return digest.digest()
+
+
+def hashes_of(mail: Mail) -> Hashes:
+    """Those of this message: DKIM and ARC mostly ask for the same body."""
+    known = _known.get(mail)
+    if known is None:
+        known = _known[mail] = Hashes(mail.raw, mail.headers)
+    return known
+
+
+_known: "WeakKeyDictionary[Mail, Hashes]" = WeakKeyDictionary()
 
 
 def seal_hashes(sets: Iterable[tuple[HeaderField, HeaderField, HeaderField]]) -> Iterator[bytes]:

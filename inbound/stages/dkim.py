@@ -18,7 +18,7 @@ from inbound.mail import HeaderField, Mail
 from inbound.offload import offload, side_by_side
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
-from inbound.stages.canonical import Hashes
+from inbound.stages.canonical import Hashes, hashes_of
 from inbound.stages.signatures import (
     CLOCK_SKEW,
     Key,
@@ -75,7 +75,8 @@ class Dkim:
         big = mail.is_big
         read = await offload(self._read_all, fields) if big else self._read_all(fields)
         examined = await side_by_side(self._with_keys(one) for one in read)
-        reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
+        hashes = hashes_of(mail)
+        reports = await offload(self._verify, hashes, examined) if big else self._verify(hashes, examined)
         author = (await offload(author_of, mail) if big else author_of(mail)).domain
         placed = await side_by_side(
             self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
@@ -140,9 +141,8 @@ class Dkim:
             return _Examined(replace(report, reason="there is no such key"))
         return _Examined(report, examined.signature, answer.records[:KEY_RECORDS])
 
-    def _verify(self, mail: Mail, examined: list[_Examined]) -> list[DkimSignature]:
+    def _verify(self, hashes: Hashes, examined: list[_Examined]) -> list[DkimSignature]:
         """The part that takes a processor."""
-        hashes = Hashes(mail.raw, mail.headers)
         return [self._verified(hashes, one) for one in examined]
 
     def _verified(self, hashes: Hashes, examined: _Examined) -> DkimSignature:
