@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -137,6 +137,7 @@ class App(Judge):
         self._ledger = _ledger(settings)
         self._greylist = _greylist(settings, now)
         self._bounces = _bounces(settings, self._cloud, self._relays)
+        self._running = contextlib.AsyncExitStack()
         self._path = Path(
             sight=self.sight,
             means=_means(settings, self._cloud, self._ledger, self._bounces),
@@ -146,25 +147,22 @@ class App(Judge):
         )
 
     async def __aenter__(self) -> Self:
-        await load_parser()
-        await self._cloud.__aenter__()
-        await self._relays.__aenter__()
-        if self._collector:
-            await self._collector.__aenter__()
+        async with contextlib.AsyncExitStack() as running:
+            for file in (self._greylist, self._bounces, self._ledger):
+                if file is not None:
+                    running.callback(file.close)
+            await load_parser()
+            await running.enter_async_context(self._cloud)
+            await running.enter_async_context(self._relays)
+            if self._collector:
+                await running.enter_async_context(self._collector)
+            self._running = running.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._collector:
-            await self._collector.__aexit__(kind, error, at)
-        await self._relays.__aexit__(kind, error, at)
-        await self._cloud.__aexit__(kind, error, at)
-        self._ledger.close()
-        if self._bounces is not None:
-            self._bounces.close()
-        if self._greylist is not None:
-            self._greylist.close()
+        await self._running.__aexit__(kind, error, at)
 
     def open(self, client: Client, mail_from: str, *, smtputf8: bool) -> Transaction:
         """Begin a transaction under the rule set in force now."""
@@ -224,7 +222,15 @@ def rules_of(settings: Settings) -> RuleSet:
         raise ConfigurationError(impossible)
     if not settings.relay.srs_domain:
         return loaded
-    return replace(loaded, rules=(*loaded.rules, returns(settings.relay.srs_domain)))
+    ours = returns(settings.relay.srs_domain)
+    alike = [
+        rule.place.problem(f"{ours.name!r} is the rule of relay.srs_domain")
+        for rule in loaded.rules
+        if rule.name == ours.name
+    ]
+    if alike:
+        raise ConfigurationError(alike)
+    return replace(loaded, rules=(*loaded.rules, ours))
 
 
 def returns(domain: str) -> Rule:
@@ -271,12 +277,12 @@ def cloud_of(settings: Settings, relays: Relays | None = None) -> "LocalCloud | 
 
 @contextlib.asynccontextmanager
 async def means_of(settings: Settings) -> AsyncIterator[Means]:
-    """What deliveries work with outside of a receiver: nobody is told of refusals.
+    """What deliveries work with outside of a receiver: nobody is told of refusals. Raises ConfigurationError.
 
     At the end it waits for functions that nobody waits for.
     """
     with contextlib.closing(_ledger(settings)) as ledger:
-        srs = srs_of(settings, _secret(settings, make=False))
+        srs = own_srs(settings) if settings.relay.srs_domain else None
         async with relays_of(settings, srs) as relays, cloud_of(settings, relays) as cloud:
             yield _means(settings, cloud, ledger)
             if isinstance(cloud, LocalCloud):
@@ -394,15 +400,9 @@ def collected(settings: Settings) -> Store:
 
 async def write_reports(settings: Settings, directory: FilePath, period: Period) -> list[Issue]:
     """Write the report of each domain that asks for one. Raises ConfigurationError."""
-    resolver = resolver_of(settings)
-    with contextlib.closing(collected(settings)) as store:
-        try:
+    async with _reporting(settings) as (store, resolver):
+        with _writable(directory):
             return [issue async for issue in issued(store, _reporter(settings), period, directory, resolver)]
-        except OSError as error:
-            message = f"cannot be written to: {error.strerror or error}"
-            raise ConfigurationError([Problem(file=str(directory), line=0, column=0, message=message)]) from error
-        finally:
-            await resolver.close()
 
 
 async def send_reports(settings: Settings, days: Sequence[int], *, dry: bool) -> list[Mailing]:
@@ -410,21 +410,32 @@ async def send_reports(settings: Settings, days: Sequence[int], *, dry: bool) ->
     if not settings.relay.host and not dry:
         message = "reports are sent through a next hop: `relay: {host: …}` names it"
         raise ConfigurationError([Problem(file="relay.host", line=0, column=0, message=message)])
-    resolver, lock = resolver_of(settings), settings.data_dir / LOCK
-    with contextlib.closing(collected(settings)) as store, contextlib.ExitStack() as running:
+    lock = settings.data_dir / LOCK
+    async with _reporting(settings) as (store, resolver), relays_of(settings) as relays:
+        with _writable(lock), alone(lock):
+            postman = None if dry else relays.to()
+            return [one async for one in mailings(store, _reporter(settings), days, resolver, postman)]
+
+
+@contextlib.asynccontextmanager
+async def _reporting(settings: Settings) -> AsyncIterator[tuple[Store, Dns]]:
+    """What is collected, and the resolver that knows who may have a report of it. Raises ConfigurationError."""
+    with contextlib.closing(collected(settings)) as store:
+        resolver = resolver_of(settings)
         try:
-            running.enter_context(alone(lock))
-            async with relays_of(settings) as relays:
-                postman = None if dry else relays.to()
-                return [one async for one in mailings(store, _reporter(settings), days, resolver, postman)]
-        except BlockingIOError as error:
-            message = "another run is sending reports"
-            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
-        except OSError as error:
-            message = f"cannot be written to: {error.strerror or error}"
-            raise ConfigurationError([Problem(file=str(lock), line=0, column=0, message=message)]) from error
+            yield store, resolver
         finally:
             await resolver.close()
+
+
+@contextlib.contextmanager
+def _writable(place: FilePath) -> Iterator[None]:
+    """Why it cannot be written there is a ConfigurationError."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot be written to: {error.strerror or error}"
+        raise ConfigurationError([Problem(file=str(place), line=0, column=0, message=message)]) from error
 
 
 def _reporter(settings: Settings) -> Reporter:

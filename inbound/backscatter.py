@@ -8,7 +8,6 @@
 
 import hashlib
 import re
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from pathlib import Path
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
 from inbound.mail import Mail
+from inbound.sqlite import shared, transaction
 from inbound.verdicts import Status, Verdicts
 
 NULL_SENDER = "null sender"
@@ -156,32 +156,23 @@ class Rates:
         self._per_hour = per_hour
         self._now = now
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
+        self._connection = shared(
+            path,
             "CREATE TABLE IF NOT EXISTS told (hour INTEGER, sender BLOB, times INTEGER, PRIMARY KEY (hour, sender))"
-            " WITHOUT ROWID"
+            " WITHOUT ROWID",
         )
 
     def take(self, sender: str) -> bool:
         """Count one more for this sender. False: it was told as often as it may be, or everybody was."""
         hour, key = int(self._now() // HOUR), _key(sender)
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.execute("DELETE FROM told WHERE hour < ?", (hour,))
-                (senders,) = self._connection.execute("SELECT COUNT(*) FROM told").fetchone()
-                row = self._connection.execute("SELECT times FROM told WHERE hour = ? AND sender = ?", (hour, key))
-                (times,) = row.fetchone() or (0,)
-                taken = times < self._per_hour and (times > 0 or senders < MOST_SENDERS)
-                if taken:
-                    self._connection.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (hour, key, times + 1))
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._connection) as cursor:
+            cursor.execute("DELETE FROM told WHERE hour < ?", (hour,))
+            (senders,) = cursor.execute("SELECT COUNT(*) FROM told").fetchone()
+            row = cursor.execute("SELECT times FROM told WHERE hour = ? AND sender = ?", (hour, key)).fetchone()
+            (times,) = row or (0,)
+            taken = times < self._per_hour and (times > 0 or senders < MOST_SENDERS)
+            if taken:
+                cursor.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (hour, key, times + 1))
         return bool(taken)
 
     def give_back(self, sender: str) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from inbound.backscatter import TOO_MANY, Rates, why_not
+from inbound.clients.relay import RefusedError
 from inbound.dsn import Failed, Notification, notification
-from inbound.errors import PermanentFailure, TemporaryFailure
+from inbound.errors import TemporaryFailure
 from inbound.mail import Mail
 from inbound.offload import aside
 from inbound.reply import Reply
@@ -34,7 +35,7 @@ class Postman(Protocol):
     async def send(self, raw: bytes, *, mail_from: str, rcpt_to: tuple[str, ...]) -> Mapping[str, Reply]:
         """Hand a message over: the refusals by recipient, none when all were taken. Raises Failure when nobody has it.
 
-        A PermanentFailure has the same as `replies` when it is the next hop that refuses, and nothing about it of ours.
+        RefusedError and DeferredError are a next hop's own word, and have its `replies` by recipient.
         """
         ...
 
@@ -106,10 +107,8 @@ class Bounces:
         """The next hop's refusal, None when it took it. Raises Failure."""
         try:
             refusals = await self.postman.send(told.raw, mail_from="", rcpt_to=(told.rcpt_to,))
-        except PermanentFailure as failure:
-            refusals = getattr(failure, "replies", {})
-            if not refusals:
-                raise
+        except RefusedError as refused:
+            refusals = refused.replies
         refusal = refusals.get(told.rcpt_to)
         if refusal is not None and refusal.defers:
             raise TemporaryFailure(DEFERRED_BY_NEXT_HOP, str(refusal))

@@ -2,14 +2,16 @@
 
 1. Nothing runs when the decision has no steps: it defers, or no rule took the mail. Otherwise the steps run in order, each
    for the recipients that met its rule.
-2. An action that fails follows its `on_failure`. `retry` asks the parking; what it does not take is deferred (451), after
-   what was done is written down, so that the sender's retry skips it. An action may be done for some recipients and not for
-   others (`Done.refusals`): whom it reached is written down, whom it refused is refused, and goes no further.
-3. All actions share one budget of seconds. An action with `patience` (a function that is waited for) may outlast it.
-4. Recipients that were refused while others were taken cannot hear it in the session. The sender is told by a notification
+2. An action that fails follows its `on_failure`. `retry` asks the parking; what it does not take is deferred (451). An action
+   may be done for some recipients and not for others (`Done.refusals`): whom it refused is refused, and goes no further.
+3. What was done is written down in the ledger, so that the sender's retry skips it: before a deferral, and before and behind
+   telling a sender; at once where an action says whom it reached (`Done.reached`), or `Means.at_once` asks for it. Otherwise,
+   when all goes well, nothing is written.
+4. All actions share one budget of seconds. An action with `patience` (a function that is waited for) may outlast it.
+5. Recipients that were refused while others were taken cannot hear it in the session. The sender is told by a notification
    (`bounces`), or it is decided that it must not be; only then is the answer 250. Without a way to tell it is 451, as it is
    when one of the refusals is temporary: that is true for everybody.
-5. Once begun this runs to its end: a client that hangs up cancels nothing (`receive` shields it).
+6. Once begun this runs to its end: a client that hangs up cancels nothing (`receive` shields it).
 """
 
 import asyncio
@@ -17,14 +19,15 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from inbound.actions import Action, Cloud, Done, Letter, Onward
 from inbound.bounces import PATIENCE, Bounces, Refused, Told
 from inbound.errors import Failure, TemporaryFailure
 from inbound.mail import Mail
-from inbound.offload import offload
+from inbound.offload import aside, offload
 from inbound.parking import Ledger, Parking
 from inbound.record import Ran
 from inbound.reply import Reply
@@ -33,6 +36,8 @@ from inbound.trace import stamped
 from inbound.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 DSN = "dsn"  # in the record and in the ledger, where actions have their kind
 SUPPRESSED = "bounce suppressed"
@@ -102,6 +107,30 @@ class _Deferred(Exception):
         self.reply = reply
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One run of one action, which the ledger knows by its key: an edited action is another one."""
+
+    rule: str
+    position: int
+    kind: str
+    action: Action | None  # None: the sender is told
+    recipients: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        written = repr((self.action, sorted(self.recipients))).encode("utf-8", "surrogateescape")
+        return f"{self.rule}/{self.position}/{self.kind}/{hashlib.sha256(written).hexdigest()[:16]}"
+
+    def entries(self, done: Done) -> Iterator[tuple[str, str]]:
+        """What the ledger is to know: that it was done, or whom it reached of several."""
+        key = self.key
+        if done.refusals:
+            yield from ((f"{key}/{one}", done.onward.value) for one in done.reached)
+        else:
+            yield key, f"{done.onward.value} {done.reply or ''}".rstrip()
+
+
 @dataclass(slots=True, kw_only=True)
 class _Course:
     """The state of one delivery while it runs."""
@@ -115,13 +144,14 @@ class _Course:
     taken: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     refused: dict[str, Refused] = field(default_factory=dict)
-    done: dict[str, str] = field(default_factory=dict)
     ran: list[Ran] = field(default_factory=list)
-    before: dict[str, str] = field(init=False)
+    unwritten: list[tuple[_Run, Done]] = field(default_factory=list)  # done, and the ledger does not know
+    before: Mapping[str, str] = field(init=False)  # what it knew when this began
+    content: tuple[bytes, bytes] | None = None  # what actions are given, behind the fields that rules had added to it
     until: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = dict(self.means.ledger.done(self.mail.message_id))
+        self.before = self.means.ledger.done(self.mail.message_id)
         self.until = time.monotonic() + self.means.budget
 
     async def run(self, step: Step) -> None:
@@ -155,39 +185,49 @@ class _Course:
         waiting = tuple(who for who, reply in done.refusals.items() if reply.defers)
         if waiting:
             raise _Deferred(rule, waiting)
-        self.refuse(rule, action, done.refusals, by=done.detail.get("next_hop", ""))
+        self.refuse(rule, action, done.refusals, by=done.by)
         self.ended.update(done.refusals)
         return tuple(who for who in recipients if who not in done.refusals)
 
     async def once(self, step: Step, position: int, action: Action, recipients: tuple[str, ...]) -> Done | None:
         """One action, unless it was done before the message was deferred. None: it failed and the rule goes on."""
-        key = _key(step.rule.name, position, action, recipients)
-        note = self.noting(step.rule.name, action.kind, recipients)
-        if key in self.before:
+        rule = step.rule.name
+        run = _Run(rule=rule, position=position, kind=action.kind, action=action, recipients=recipients)
+        note = self.noting(rule, action.kind, recipients)
+        written, reached = self.known(run)
+        if written is not None:
             note("already done", {})
-            self.done[key] = self.before[key]
-            return _remembered(action, self.before[key])
-        reached = frozenset(one.removeprefix(f"{key}/") for one in self.before if one.startswith(f"{key}/"))
+            return _remembered(action, written)
         try:
-            done = await self.attempt(action, step.rule.name, recipients, reached)
-        except Failure as failure:
-            note("failed", {"reason": failure.reason, "detail": failure.detail})
-            if action.on_failure == "continue":
-                return None
-            raise _Deferred(step.rule.name, recipients) from failure
+            done = await self.attempt(action, rule, recipients, reached)
         except Exception as error:
-            log.exception("action %s crashed", action.kind, extra={"message_id": self.mail.message_id})
-            note("failed", {"reason": "crashed", "detail": type(error).__name__})
-            raise _Deferred(step.rule.name, recipients) from error
+            self.failed(note, f"action {action.kind}", error)
+            if isinstance(error, Failure) and action.on_failure == "continue":
+                return None
+            raise _Deferred(rule, recipients) from error
         note("partly done" if done.refusals else "done", done.detail)
         # A function that refuses for now is asked again by the retry: it may have another answer then.
-        if done.refusals:
-            self.done.update({f"{key}/{one}": done.onward.value for one in done.reached})
-        elif action.outward and not (done.reply and done.reply.defers):
-            self.done[key] = f"{done.onward.value} {done.reply or ''}".rstrip()
-        if action.lasting or self.means.at_once:
+        if action.outward and not (done.reply and done.reply.defers):
+            self.unwritten.append((run, done))
+        if done.reached or self.means.at_once:
             await self.remember()
         return done
+
+    def known(self, run: _Run) -> tuple[str | None, frozenset[str]]:
+        """How it went when it was done before, None when it was not; and whom it had reached by then."""
+        if not self.before:
+            return None, frozenset()
+        key = run.key
+        return self.before.get(key), frozenset(
+            one.removeprefix(f"{key}/") for one in self.before if one.startswith(f"{key}/")
+        )
+
+    def failed(self, note: Callable[[str, Mapping[str, str]], None], what: str, error: Exception) -> None:
+        if isinstance(error, Failure):
+            note("failed", {"reason": error.reason, "detail": error.detail})
+            return
+        log.error("%s crashed", what, exc_info=error, extra={"message_id": self.mail.message_id})
+        note("failed", {"reason": "crashed", "detail": type(error).__name__})
 
     def noting(self, rule: str, kind: str, recipients: tuple[str, ...]) -> Callable[[str, Mapping[str, str]], None]:
         """Begin something that the record tells of; what is returned takes its outcome, and details."""
@@ -213,28 +253,29 @@ class _Course:
         seconds = max(self.until - time.monotonic(), action.patience)
         if seconds <= 0:
             raise TemporaryFailure(OUT_OF_TIME, f"{self.means.budget:g} s for all actions are over")
-        added = self.seen()
-        stamp = (self.mail, self.block, added)
-        content = await offload(stamped, *stamp) if self.mail.is_big else stamped(*stamp)
         letter = Letter(
             mail=self.mail,
             verdicts=self.verdicts,
             recipients=recipients,
             rule=rule,
-            content=content,
+            content=await self.stamped(),
             account=self.means.account,
             region=self.means.region,
             ours=self.means.ours,
             reached=reached,
-            head=self.block + added,
+            head=self.block + self.seen(),
             walks=tuple(walk for walk in self.decision.walks if walk.recipient in recipients),
             ruleset=self.decision.ruleset,
         )
-        try:
-            async with asyncio.timeout(seconds):
-                return await action.perform(letter, self.means.cloud)
-        except TimeoutError as error:
-            raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error
+        return await _within(seconds, action.perform(letter, self.means.cloud))
+
+    async def stamped(self) -> bytes:
+        """The message as actions see it now, made anew only when other header fields belong to it."""
+        added = self.seen()
+        if self.content is None or self.content[0] != added:
+            stamp = (self.mail, self.block, added)
+            self.content = added, await offload(stamped, *stamp) if self.mail.is_big else stamped(*stamp)
+        return self.content[1]
 
     @property
     def mixed(self) -> bool:
@@ -262,29 +303,24 @@ class _Course:
         refused = tuple(self.refused.values())
         rules = ", ".join(dict.fromkeys(one.rule for one in refused if one.rule))
         note = self.noting(rules, DSN, tuple(self.refused))
-        key = f"{DSN}/{_digest(sorted(self.refused))}"
-        if key in self.before:
+        run = _Run(rule="", position=0, kind=DSN, action=None, recipients=tuple(self.refused))
+        if self.known(run)[0] is not None:
             note("already done", {})
             return
         try:
-            async with asyncio.timeout(max(self.until - time.monotonic(), PATIENCE)):
-                told = await self.tell(self.means.bounces, refused)
-        except (Failure, TimeoutError) as failure:
-            reason, detail = (failure.reason, failure.detail) if isinstance(failure, Failure) else (OUT_OF_TIME, "")
-            note("failed", {"reason": reason, "detail": detail})
-            raise _Deferred("", tuple(self.refused)) from failure
+            seconds = max(self.until - time.monotonic(), PATIENCE)
+            told = await _within(seconds, self.tell(self.means.bounces, refused))
         except Exception as error:
-            log.exception("the sender cannot be told", extra={"message_id": self.mail.message_id})
-            note("failed", {"reason": "crashed", "detail": type(error).__name__})
-            raise _Deferred("", tuple(self.refused)) from error
+            self.failed(note, "telling the sender", error)
+            raise _Deferred("", run.recipients) from error
         why = {"reason": told.suppressed} if told.suppressed else {}
         note(SUPPRESSED if told.suppressed else "done", {"to": self.mail.mail_from} | why | dict(told.detail))
         if not told.suppressed:
-            self.done[key] = Onward.CONTINUE.value
+            self.unwritten.append((run, Done()))
             await self.remember()
 
     async def tell(self, bounces: Bounces, refused: Sequence[Refused]) -> Told:
-        """The next hop may take its time, so what was done is written down before, and that it was told behind it."""
+        """Tell the sender, if it may be told. The next hop may take its time, so what was done is written down before."""
         reason = bounces.suppressed(self.mail, self.verdicts, refused)
         if reason:
             return Told(suppressed=reason)
@@ -299,12 +335,16 @@ class _Course:
         return deferred.reply
 
     async def remember(self) -> None:
-        """Write down what was done, so that the retry skips it."""
-        if self.done:
-            try:
-                await offload(self.means.ledger.remember, self.mail.message_id, self.done)
-            except (sqlite3.Error, OSError):
-                log.exception("the ledger cannot be written", extra={"message_id": self.mail.message_id})
+        """Write down what was done since the last time. What cannot be written may be done twice; nothing is lost by it."""
+        entries = dict(entry for run, done in self.unwritten for entry in run.entries(done))
+        if not entries:
+            return
+        try:
+            await aside(self.means.ledger.remember, self.mail.message_id, entries)
+        except (sqlite3.Error, OSError):
+            log.exception("the ledger cannot be written", extra={"message_id": self.mail.message_id})
+        else:
+            self.unwritten.clear()
 
     def reply(self) -> Reply:
         """The refusal that all recipients met, or the promise."""
@@ -322,10 +362,9 @@ def _remembered(action: Action, written: str) -> Done:
     return Done(onward=Onward(onward), reply=Reply(int(code), enhanced, text, REFUSED_BEFORE))
 
 
-def _key(rule: str, position: int, action: Action, recipients: tuple[str, ...]) -> str:
-    """Names one run of one action as it is written: an edited action is another one."""
-    return f"{rule}/{position}/{action.kind}/{_digest((action, sorted(recipients)))}"
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+async def _within(seconds: float, work: Awaitable[Result]) -> Result:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error

@@ -28,6 +28,7 @@ from inbound.mail import Client, IPAddress
 from inbound.offload import offload
 from inbound.reply import Reply
 from inbound.settings import Greylist as Settings
+from inbound.sqlite import shared
 from inbound.verdicts import SpfVerdict, Status, Verdicts
 
 log = logging.getLogger(__name__)
@@ -99,17 +100,13 @@ class _Book:
         self._now = now
         self._lock = threading.Lock()
         self._since_sweep = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        for statement in (
-            "PRAGMA journal_mode=WAL",
-            "PRAGMA synchronous=NORMAL",
+        self._connection = shared(
+            path,
             # `who` is the network or domain that waits; empty for who is known or has come again
             "CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, who BLOB, since REAL, until REAL) WITHOUT ROWID",
             "CREATE INDEX IF NOT EXISTS seen_until ON seen (until)",
             "CREATE INDEX IF NOT EXISTS seen_who ON seen (who, since) WHERE who <> x''",
-        ):
-            self._connection.execute(statement)
+        )
 
     def knows(self, names: Iterable[str]) -> bool:
         """One of them is known; it is remembered for longer then."""

@@ -4,19 +4,19 @@
    `NoParking` is the parking there is so far: it takes nothing, so the message is deferred (451) and stays in the
    sender's queue, which is durable too.
 2. Before a deferral, what was done already is written down (`Ledger`), so that the sender's retry, which comes under the
-   same message id, skips it. On the happy path nothing is written.
+   same message id, skips it. When all goes well nothing is written, but for what must not even be done twice for a sender that
+   missed our answer (`deliver`).
 """
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 from inbound.mail import Mail
+from inbound.sqlite import shared, transaction
 
 SETTLED_NS = 50_000_000  # a file's time is as coarse as the kernel's tick, at most 10 ms
 KEPT_SECONDS = 5 * 86_400  # RFC 5321 4.5.4.1: a sender gives up after 4 to 5 days
@@ -51,38 +51,38 @@ class Ledger(Protocol):
 
 
 class SqliteLedger:
-    """The ledger in one SQLite file, shared by all workers of a machine."""
+    """The ledger in one SQLite file, shared by all workers of a machine.
+
+    A look-up has a connection of its own: on the event loop nobody waits for what a thread is writing.
+    """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._files = (path, path.with_name(f"{path.name}-wal"))
         self._empty_at: tuple[tuple[int, int], ...] = ()
         self._now = now
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.execute(
+        self._writing = shared(
+            path,
             "CREATE TABLE IF NOT EXISTS done (message_id TEXT, action TEXT, onward TEXT, at REAL,"
-            " PRIMARY KEY (message_id, action)) WITHOUT ROWID"
+            " PRIMARY KEY (message_id, action)) WITHOUT ROWID",
+            "CREATE INDEX IF NOT EXISTS done_at ON done (at)",
+            durable=True,
         )
-        self._connection.execute("CREATE INDEX IF NOT EXISTS done_at ON done (at)")
+        self._reading = shared(path)
 
     def done(self, message_id: str) -> Mapping[str, str]:
-        """The actions done already under this id."""
+        """The actions done already under this id. Not for several threads at once."""
         if self._is_empty():
             return {}
-        with self._lock:
-            rows = self._connection.execute("SELECT action, onward FROM done WHERE message_id = ?", (message_id,))
-            return dict(rows.fetchall())
+        rows = self._reading.execute("SELECT action, onward FROM done WHERE message_id = ?", (message_id,))
+        return dict(rows.fetchall())
 
     def _is_empty(self) -> bool:
         """Nothing stands in it, as far as its files show: they are looked into only when they have changed."""
         state = tuple(map(_state, self._files))
         if state == self._empty_at:
             return True
-        with self._lock:
-            empty = self._connection.execute("SELECT 1 FROM done LIMIT 1").fetchone() is None
+        empty = self._reading.execute("SELECT 1 FROM done LIMIT 1").fetchone() is None
         settled = time.time_ns() - max(changed for changed, _ in state) > SETTLED_NS
         self._empty_at = state if empty and settled else ()
         return empty
@@ -90,23 +90,18 @@ class SqliteLedger:
     def remember(self, message_id: str, done: Mapping[str, str]) -> None:
         """Write them down, and forget what is older than a sender's patience."""
         now = self._now()
-        with self._lock, closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                cursor.executemany(
-                    "INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?)",
-                    [(message_id, action, onward, now) for action, onward in done.items()],
-                )
-                cursor.execute("DELETE FROM done WHERE at < ?", (now - KEPT_SECONDS,))
-                cursor.execute("COMMIT")
-            except BaseException:
-                cursor.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._writing) as cursor:
+            cursor.executemany(
+                "INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?)",
+                [(message_id, action, onward, now) for action, onward in done.items()],
+            )
+            cursor.execute("DELETE FROM done WHERE at < ?", (now - KEPT_SECONDS,))
 
     def close(self) -> None:
         """Close the file."""
+        self._reading.close()
         with self._lock:
-            self._connection.close()
+            self._writing.close()
 
 
 def _state(path: Path) -> tuple[int, int]:

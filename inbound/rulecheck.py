@@ -15,7 +15,7 @@ from inbound.errors import Problem
 from inbound.recipients import forms
 from inbound.rules import Rule, RuleSet
 from inbound.schema import Place
-from inbound.settings import Settings
+from inbound.settings import ENCRYPTED, Settings
 
 _MOST_NAMED = 3  # recipients in one warning
 _MUST_EXIST = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
@@ -143,7 +143,7 @@ def _handed_on(rule: Rule, settings: Settings) -> Iterator[Problem]:
     for hop in dict.fromkeys(action.hop or hop_of(settings.relay) for action in relays):
         if hop is None:
             continue
-        if hop.tls in ("none", "opportunistic") and not _is_here(hop.host):
+        if hop.tls not in ENCRYPTED and not _is_here(hop.host):
             yield _about(rule, f"relays to {hop.name} with tls: {hop.tls}, so others may read it on the way")
         if hop.host == a_labels(settings.hostname) != "localhost":
             yield _about(rule, f"relays to {hop.name}, which is our own hostname")

@@ -33,11 +33,11 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")  # SES's 
 _NAME_IN_WORDS = "letters, digits, _ - and . with a letter or digit first and last, at most 64"
 
 _ELSEWHERE = {
-    "workmail": "WorkMail is AWS's own mailbox service; hand the mail on by s3, lambda or sns",
+    "workmail": "WorkMail is AWS's own mailbox service; hand the mail on by relay, s3, lambda or sns",
     "connect": "Amazon Connect is reached by a Lambda function; use lambda",
     "archive": "there is no archive of its own; use s3 with a bucket that has a retention",
     "send": "SES sends to the internet by itself; here use relay, with a next hop that does",
-    "deliver_to_mailbox": "there are no mailboxes here; hand the mail on by s3, lambda or sns",
+    "deliver_to_mailbox": "there are no mailboxes here; hand the mail on by relay, s3, lambda or sns",
     "deliver_to_q_business": "Q Business is reached by a Lambda function; use lambda",
     "replace_recipient": "the envelope is not changed for the rules; relay hands on to other recipients with its `to`",
 }

@@ -85,12 +85,15 @@ Host = Annotated[str, AfterValidator(_host)]
 OwnDomain = Annotated[str, AfterValidator(_own_domain)]
 Port = Annotated[int, Field(gt=0, le=65_535)]
 TlsPolicy = Literal["none", "opportunistic", "require", "verify", "implicit"]
+ENCRYPTED = frozenset({"require", "verify", "implicit"})  # the policies with which nothing goes out in clear
+USER_IN_CLEAR = "a user is told inside TLS only: tls must be require, verify or implicit"
+LONGEST_DELAY = 3600.0  # seconds
 Count = Annotated[int, Field(gt=0)]
 Allowed = Annotated[int, Field(ge=0)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sender = Annotated[str, AfterValidator(sender)]
-Delay = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Delay = Annotated[float, Field(gt=0, le=LONGEST_DELAY, allow_inf_nan=False)]
 Patience = Annotated[float, Field(ge=14_400, allow_inf_nan=False)]  # RFC 5321 4.5.4.1: queues may rest for hours
 
 
@@ -182,8 +185,8 @@ class Relay:
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.user and self.tls in ("none", "opportunistic"):
-            raise ValueError("a user is told inside TLS only: tls must be require, verify or implicit")
+        if self.user and self.tls not in ENCRYPTED:
+            raise ValueError(USER_IN_CLEAR)
         if self.user and not (self.password or self.password_file):
             raise ValueError("a user needs password_file, or a password in the environment")
         if self.srs_domain and not self.host:

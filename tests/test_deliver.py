@@ -56,7 +56,6 @@ class Act:
     added: bytes = b""
     takes: bool = True
     outward: bool = True
-    lasting: bool = False
     on_failure: OnFailure = "retry"
     patience: float = 0.0
     ends: bool = False
@@ -237,6 +236,49 @@ def test_nothing_is_written_on_the_happy_path(world: World) -> None:
     ledger = SqliteLedger(world.directory / "ledger.sqlite")
     assert ledger.done(ID) == {}
     ledger.close()
+
+
+def test_whom_an_action_has_reached_is_written_down_before_the_next_one_runs(world: World) -> None:
+    class Reaching(Act):
+        async def perform(self, letter: Letter, cloud: Cloud) -> Done:
+            return replace(await Act.perform(self, letter, cloud), reached=letter.recipients)
+
+    known: list[int] = []
+
+    async def look() -> None:
+        ledger = SqliteLedger(world.directory / "ledger.sqlite")
+        known.append(len(ledger.done(ID)))
+        ledger.close()
+
+    hand_on = cast("Action", Reaching(name="hand on", diary=world.diary))
+    steps = ("one", (A,), (world.act("1", perform_it=look), hand_on, world.act("2", perform_it=look)))
+    assert [world.run(steps).reply for _ in range(2)] == [OK, OK]
+    assert known == [0, 2, 2]
+    assert world.names == ["1", "hand on", "2", "2"]
+
+
+def test_what_only_a_retry_needs_is_not_worked_out_on_the_happy_path(world: World) -> None:
+    shown: list[str] = []
+
+    class Shown(Act):
+        def __repr__(self) -> str:
+            shown.append(self.name)
+            return self.name
+
+    store = cast("Action", Shown(name="store", diary=world.diary))
+    world.run(("one", (A,), (store,)))
+    assert shown == []
+    world.run(("one", (A,), (store, world.act("call", perform_it=_fails))))
+    assert shown == ["store"]
+
+
+def test_the_message_is_put_together_once_for_all_actions_until_a_rule_adds_to_it(world: World) -> None:
+    add = world.act("add", added=b"X-Queue: support\r\n", takes=False)
+    world.run(("one", (A,), (world.act("1"), world.act("2"), add, world.act("3"))), ("two", (A,), (world.act("4"),)))
+    one, two, before, three, four = (content for *_, content in world.diary)
+    assert one is two is before
+    assert three is four
+    assert three != one
 
 
 def test_on_failure_continue_goes_on(world: World) -> None:

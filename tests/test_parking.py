@@ -1,6 +1,10 @@
 """What was done before a deferral is known to the retry, also after a crash; and forgotten after five days."""
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from inbound.parking import KEPT_SECONDS, SqliteLedger
 
@@ -30,4 +34,32 @@ def test_nothing_is_kept_longer_than_a_sender_tries(tmp_path: Path) -> None:
     ledger.remember("new", {"a": "CONTINUE"})
     assert ledger.done("old") == {}
     assert ledger.done("new") == {"a": "CONTINUE"}
+    ledger.close()
+
+
+def test_a_look_up_waits_for_nobody_who_writes(tmp_path: Path) -> None:
+    """It is done on the event loop; writing waits for the disk, and for other workers."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.remember("id", {"a": "CONTINUE"})
+    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(ledger.remember, "id", {"b": "CONTINUE"})
+        while not ledger._lock.locked():
+            assert not writing.done()
+        assert ledger.done("id") == {"a": "CONTINUE"}
+        assert not writing.done()
+        other.execute("ROLLBACK")
+    assert ledger.done("id") == {"a": "CONTINUE", "b": "CONTINUE"}
+    other.close()
+    ledger.close()
+
+
+def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    with pytest.raises(sqlite3.Error):
+        ledger.remember("id", {"a": "CONTINUE", "b": object()})  # type: ignore[dict-item]
+    assert ledger.done("id") == {}
+    ledger.remember("id", {"a": "CONTINUE"})
+    assert ledger.done("id") == {"a": "CONTINUE"}
     ledger.close()

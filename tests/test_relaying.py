@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inbound.actions.kinds import ACTIONS
-from inbound.app import rules_of
+from inbound.app import means_of, rules_of
 from inbound.clients.hop import OURSELVES
 from inbound.errors import ConfigurationError
 from inbound.record import Record
 from inbound.ruleset import loaded
-from inbound.settings import Relay, Settings
+from inbound.settings import Relay, Settings, load
 from inbound.srs import EXPIRED, FORGED
 from tests.harness import Receiver, mail, receiver
 from tests.next_hop import OFFERS, Says, Scripted, ehlo, next_hop
@@ -226,6 +228,8 @@ def test_a_topic_is_told_and_one_that_cannot_be_makes_nothing_come_twice(tmp_pat
 def test_a_message_on_a_long_way_is_refused(tmp_path: Path) -> None:
     raw = b"Received: from a by b; now\r\n" * 51 + mail()
     assert answered(tmp_path, raw=raw)[0].startswith("554 5.4.6")
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT COUNT(*) FROM done").fetchone() == (0,)  # a retry is told the same
     assert answered(tmp_path, raw=raw.partition(b"\r\n")[2])[0].startswith("250")
 
 
@@ -320,6 +324,22 @@ def test_forged_and_old_srs_addresses_are_refused_at_rcpt(tmp_path: Path) -> Non
     assert commands == []
 
 
+def test_nothing_is_delivered_with_srs_addresses_that_the_receiver_would_not_know(tmp_path: Path) -> None:
+    relay = Relay(host="in.example", srs_domain="example.com")
+    elsewhere = Settings(data_dir=tmp_path / "data", domains=("example.com",), relay=relay)
+
+    async def story() -> str:
+        async with means_of(replace(elsewhere, secret="of this installation")) as means:
+            assert means.cloud.relays.srs is not None
+            rewritten = means.cloud.relays.srs.forward("pat@sender.example")
+        with pytest.raises(ConfigurationError, match="has no secret yet"):
+            async with means_of(elsewhere):
+                pass
+        return rewritten
+
+    assert asyncio.run(story()).endswith("=sender.example=pat@example.com")
+
+
 def test_the_command_says_whose_an_srs_address_is(tmp_path: Path) -> None:
     given = {
         "INBOUND_RELAY": "{host: 127.0.0.1, srs_domain: srs.example.com}",
@@ -370,6 +390,22 @@ def test_a_rule_that_the_settings_make_impossible_is_not_taken(
     with pytest.raises(ConfigurationError) as refused:
         rules_of(Settings(rules=tmp_path / "rules.yaml", **settings))
     assert said in str(refused.value)
+
+
+def test_no_rule_has_the_name_of_the_one_that_hands_returns_on(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(rules("relay: {host: in.example}").replace("onward", "srs-returns"))
+    settings = Settings(rules=tmp_path / "rules.yaml", domains=("example.com",))
+    assert [rule.name for rule in rules_of(settings).rules] == ["srs-returns"]
+    relay = Relay(host="in.example", srs_domain="example.com")
+    with pytest.raises(ConfigurationError, match=r"rules\.yaml:2:11: 'srs-returns' is the rule of relay\.srs_domain"):
+        rules_of(replace(settings, relay=relay))
+
+
+def test_a_rule_waits_for_a_next_hop_as_long_as_the_settings_say() -> None:
+    (relay,) = loaded(rules("relay: {host: in.example}"), ACTIONS).rules[0].actions
+    with pytest.raises(ConfigurationError, match="less than or equal to 3600"):
+        load(None, {"INBOUND_RELAY__SECONDS": "3601"})
+    assert load(None, {"INBOUND_RELAY__SECONDS": "3600"}).relay.seconds < relay.patience
 
 
 @pytest.mark.parametrize(

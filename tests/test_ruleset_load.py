@@ -12,7 +12,7 @@ from inbound.ruleset import MOST_ACTIONS, MOST_RECIPIENTS, MOST_RULES, load
 from tests.ruling import PASSED, mail, mistakes, rules
 
 NAME = "letters, digits, _ - and . with a letter or digit first and last, at most 64"
-WORKMAIL = "WorkMail is AWS's own mailbox service; hand the mail on by s3, lambda or sns"
+WORKMAIL = "WorkMail is AWS's own mailbox service; hand the mail on by relay, s3, lambda or sns"
 
 
 def test_the_files_of_a_directory_are_one_set_in_name_order(tmp_path: Path) -> None:

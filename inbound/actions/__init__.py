@@ -55,8 +55,10 @@ class Letter:
 class Done:
     """What came of an action. `added` is a header field for later actions, `detail` goes into the record.
 
-    `refusals` are the recipients it was not done for, each with the reply that says why; then `reached` names what a retry
-    need not reach again.
+    `refusals` are the recipients it was not done for, each with the reply that says why; `by` is the next hop (HOST:PORT)
+    whose replies they are. `reached` names whom it has reached
+    and who must not have it twice: this is written down at once, not only when the message is deferred, and a retry's letter
+    has it.
     """
 
     onward: Onward = Onward.CONTINUE
@@ -65,6 +67,7 @@ class Done:
     detail: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Reply] = field(default_factory=dict)
     reached: tuple[str, ...] = ()
+    by: str = ""
 
 
 class ObjectStore(Protocol):
@@ -165,7 +168,6 @@ class Action(Protocol):
     kind: ClassVar[str]  # the YAML key
     takes: ClassVar[bool]
     outward: ClassVar[bool]  # it changes the world, so a retry must know that it was done
-    lasting: ClassVar[bool]  # and at once, not only when the message is deferred: who tries again would have it twice
 
     @property
     def on_failure(self) -> OnFailure:
@@ -199,8 +201,6 @@ class Action(Protocol):
 
 class Usual:
     """What most actions are like: the walk goes on behind them, they refuse nothing, the delivery's budget is enough."""
-
-    lasting: ClassVar[bool] = False
 
     @property
     def patience(self) -> float:

@@ -18,17 +18,18 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from inbound.actions import Cloud, Done, Hops, Letter, OnFailure, Onward, Usual
 from inbound.actions.notice import TopicArn, announce
 from inbound.addresses import a_labels
-from inbound.clients.relay import DeferredError, Handed, Hop, RefusedError, Relays
+from inbound.clients.relay import DeferredError, Handed, Hop, NextHop, RefusedError, Relays
 from inbound.errors import Failure, PermanentFailure
 from inbound.mail import Mail
+from inbound.offload import offload
 from inbound.recipients import pattern
 from inbound.reply import Reply
 from inbound.schema import keys
-from inbound.settings import Host, Port, TlsPolicy
+from inbound.settings import ENCRYPTED, LONGEST_DELAY, USER_IN_CLEAR, Host, Port, TlsPolicy
 from inbound.settings import Relay as RelaySettings
 from inbound.srs import SrsError
 
-PATIENCE = 300.0  # seconds; the client has a deadline of its own, by the settings
+PATIENCE = LONGEST_DELAY + 60.0  # seconds; the client has a deadline of its own, by the settings, and so has the topic
 PASSAGES = 3  # times that we stand in Received already, then it is a loop: lists and forwards pass twice at most
 IMPLICIT_PORT = 465  # RFC 8314 3.3
 
@@ -74,7 +75,6 @@ class Relay(Usual):
     kind: ClassVar[str] = "relay"
     takes: ClassVar[bool] = True
     outward: ClassVar[bool] = True
-    lasting: ClassVar[bool] = True
 
     host: Host = ""
     port: Port | None = None
@@ -93,8 +93,8 @@ class Relay(Usual):
         how = (self.port, self.tls, self.ca_file, self.user, self.password_env, self.password_file)
         if not self.host and any(how):
             raise ValueError("how the next hop is spoken to belongs to a host, which is missing")
-        if self.user and self.tls not in ("require", "verify", "implicit"):
-            raise ValueError("a user is told inside TLS only: tls must be require, verify or implicit")
+        if self.user and self.tls not in ENCRYPTED:
+            raise ValueError(USER_IN_CLEAR)
         if bool(self.user) != bool(self.password_env or self.password_file):
             raise ValueError("user and password_env or password_file belong together")
         if any(file is not None and not file.is_absolute() for file in (self.ca_file, self.password_file)):
@@ -138,28 +138,19 @@ class Relay(Usual):
         sender, routes = self._sender(letter, relays), self._routes(letter, cloud)
         targets = tuple(dict.fromkeys(target for several in routes.values() for target in several))
         missing = tuple(target for target in targets if target not in letter.reached)
-        handed = await self._hand_on(letter, relays, sender, missing) if missing else Handed(reply=_HAD, refusals={})
+        next_hop = relays.to(self.hop)
+        handed = await _hand_on(letter, next_hop, sender, missing) if missing else Handed(reply=_HAD, refusals={})
         reached = tuple(target for target in targets if target not in handed.refusals)
-        told = {"next_hop": name} if (name := getattr(relays.to(self.hop).hop, "name", "")) else {}
-        detail = told | {"reply": str(handed.reply)} | _refused(handed.refusals)
+        detail = {"next_hop": next_hop.name, "reply": str(handed.reply)} | _refused(handed.refusals)
         refusals = {who: _answer(several, handed.refusals) for who, several in routes.items()}
         left = {who: reply for who, reply in refusals.items() if not reply.accepts}
         if len(left) < len(routes):
             left |= await self._untold(letter, cloud, detail)
-        return Done(detail=detail, refusals=left, reached=reached if left else ())
-
-    async def _hand_on(self, letter: Letter, relays: Relays, sender: str, to: tuple[str, ...]) -> Handed:
-        """What the next hop answers. A Failure is raised only where it is not known who has it."""
-        try:
-            return await relays.to(self.hop).hand_on(
-                without_return_path(letter.content), mail_from=sender, rcpt_to=to, smtputf8=letter.mail.smtputf8
-            )
-        except (RefusedError, DeferredError) as nobody:
-            return Handed(reply=next(iter(nobody.replies.values())), refusals=nobody.replies)
+        return Done(detail=detail, refusals=left, reached=reached, by=next_hop.name)
 
     async def _untold(self, letter: Letter, cloud: Cloud, detail: dict[str, str]) -> dict[str, Reply]:
         """Tell the topic. When that fails the message waits at its sender, whatever became of it: it is not sent on again."""
-        action = {"type": "Relay", "topicArn": self.topic_arn, "nextHop": detail.get("next_hop")}
+        action = {"type": "Relay", "topicArn": self.topic_arn, "nextHop": detail["next_hop"]}
         try:
             await announce(letter, cloud, action)
         except Failure as failure:
@@ -197,6 +188,16 @@ class Relay(Usual):
             except SrsError:
                 routes[who] = ()
         return routes
+
+
+async def _hand_on(letter: Letter, next_hop: NextHop, sender: str, to: tuple[str, ...]) -> Handed:
+    """What the next hop answers. A Failure is raised only where it is not known who has it."""
+    mail, content = letter.mail, letter.content
+    raw = await offload(without_return_path, content) if mail.is_big else without_return_path(content)
+    try:
+        return await next_hop.hand_on(raw, mail_from=sender, rcpt_to=to, smtputf8=mail.smtputf8)
+    except (RefusedError, DeferredError) as nobody:
+        return Handed(reply=next(iter(nobody.replies.values())), refusals=nobody.replies)
 
 
 _HAD = Reply(250, "2.0.0", "everybody has it already")

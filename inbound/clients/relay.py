@@ -20,6 +20,7 @@ from inbound.clients.parcel import Parcel, parcel_of
 from inbound.clients.reasons import TIMED_OUT
 from inbound.clients.smtp import REFUSED, DeferredError, NoHandshakeError, RefusedError, Session, StaleError
 from inbound.errors import PermanentFailure, TemporaryFailure
+from inbound.mail import BIG
 from inbound.offload import offload
 from inbound.reply import Reply
 from inbound.settings import Relay
@@ -27,7 +28,6 @@ from inbound.srs import Srs
 
 __all__ = ["DeferredError", "Handed", "Hop", "NextHop", "Ourselves", "RefusedError", "Relays", "hop_of"]
 
-BIG = 256 * 1024  # octets: making a larger message ready would hold up the others
 MOST_MESSAGES = 100  # over one session; postfix counts 300 seconds
 
 BUSY = "next hop busy"
@@ -79,7 +79,10 @@ class Relays:
         """The next hop that is named, or that of the settings."""
         if hop is None:
             return self._default
-        return self._hops.setdefault(hop, NextHop(hop, self._settings, self._ourselves))
+        known = self._hops.get(hop)
+        if known is None:
+            known = self._hops[hop] = NextHop(hop, self._settings, self._ourselves)
+        return known
 
 
 class NextHop:
@@ -93,6 +96,11 @@ class NextHop:
         self._idle: list[tuple[float, Session]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def name(self) -> str:
+        """HOST:PORT, as records have it; "" when the settings name none."""
+        return self.hop.name if self.hop else ""
 
     async def send(
         self, raw: bytes, *, mail_from: str, rcpt_to: tuple[str, ...], smtputf8: bool = False

@@ -1,7 +1,8 @@
 """One SMTP session with a next hop, on aiosmtplib: connect, greet, TLS, AUTH, and then one transaction after the other.
 
-1. aiosmtplib has the connection, the replies (32 KiB at most), STARTTLS and AUTH. Its `sendmail` is not used: it works on
-   the whole message on the event loop, twice, parses addresses as if they stood in a header, and keeps no deadline for all.
+1. aiosmtplib has the connection and the replies (`smtp_wire`; 32 KiB at most), STARTTLS and AUTH. Its `sendmail` is not used: it
+   works on the whole message on the event loop, twice, parses addresses as if they stood in a header, and keeps no deadline
+   for all.
 2. Replies count by their class. One that comes before it was asked for, or has no place in SMTP, ends the session: whatever
    came next would be taken for the answer to something else.
 3. Where the message itself could not be at fault (greeting, EHLO, TLS, AUTH, "you may not send here"), a 5xx is our trouble
@@ -17,12 +18,12 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from inbound.addresses import a_labels
 from inbound.clients.hop import NOT_TRUSTED, OURSELVES, UNREACHABLE, Hop, Ourselves, connect, is_here, trust
 from inbound.clients.parcel import Parcel, path_of
 from inbound.clients.reasons import TIMED_OUT
+from inbound.clients.smtp_wire import Replies, Wire
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside, offload
 from inbound.reply import Reply
@@ -81,7 +82,7 @@ class NoHandshakeError(TemporaryFailure):
 class Session:
     """An open session, and how many messages were `sent` over it."""
 
-    def __init__(self, hop: Hop, smtp: aiosmtplib.SMTP, seconds: float) -> None:
+    def __init__(self, hop: Hop, smtp: Wire, seconds: float) -> None:
         self.hop = hop
         self.sent = 0
         self._smtp = smtp
@@ -96,7 +97,7 @@ class Session:
         """
         trusted = await offload(trust, hop)
         connection = await connect(hop, ourselves, seconds)
-        smtp = aiosmtplib.SMTP(
+        smtp = Wire(
             hostname=hop.host,
             sock=connection,
             local_hostname=a_labels(ourselves.hostname) or "localhost",
@@ -187,12 +188,12 @@ class Session:
         self._in_step()
         return result
 
-    def _in_step(self) -> SMTPProtocol:
+    def _in_step(self) -> Replies:
         """Nothing is left of what was said. Otherwise the next hop says more than it is asked."""
         protocol = self._smtp.protocol
         if protocol is None:
             raise TemporaryFailure(LEFT, self.hop.name)
-        if protocol._buffer:  # noqa: SLF001 - what is in it would be the next command's answer
+        if protocol.has_more:  # it would be the next command's answer
             raise TemporaryFailure(NO_SMTP, f"{self.hop.name} says more than it is asked")
         return protocol
 
@@ -283,7 +284,7 @@ class Session:
                     break
                 async with asyncio.timeout(self._seconds):
                     protocol.write(content[at : at + PIECE])
-                    await protocol._drain_helper()  # noqa: SLF001 - as asyncio's own StreamWriter.drain
+                    await protocol.drain()
             else:
                 at = len(content)
             early = answer.done() and at < len(content)

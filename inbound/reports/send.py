@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -20,10 +20,11 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from inbound.bounces import Postman
+from inbound.clients.relay import DeferredError, RefusedError
 from inbound.errors import Failure
-from inbound.reply import Reply
 from inbound.reports.rua import Destination
 from inbound.reports.store import Store
 from inbound.reports.write import Issue, Period, Reporter, issued
@@ -33,14 +34,6 @@ RECENT = 3  # days before today that a run looks after: what failed on one day i
 LOCK = "reports.lock"  # in data_dir
 
 Outcome = Literal["sent", "to be sent", "sent before", "failed", "not sent"]
-
-
-class Postman(Protocol):
-    """Takes messages for a next hop: `clients.relay` has one."""
-
-    async def send(self, raw: bytes, *, mail_from: str, rcpt_to: tuple[str, ...]) -> Mapping[str, Reply]:
-        """The refusals by recipient. Raises Failure when nobody has it; with `replies` when the next hop said so itself."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +92,7 @@ class _Sending:
         try:
             await self.postman.send(raw, mail_from=self.reporter.email, rcpt_to=(destination.address,))
         except Failure as failure:
-            self.stopped = not getattr(failure, "replies", None)
+            self.stopped = not isinstance(failure, RefusedError | DeferredError)
             return self._mailing(destination, "failed", str(failure))
         self.store.was_sent(self.day, self.issue.domain, destination.address)
         return self._mailing(destination, "sent")
@@ -147,7 +140,10 @@ def alone(path: Path) -> Iterator[None]:
     """One run at a time. Raises BlockingIOError when there is another."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, "another run is sending reports") from error
         yield
     finally:
         os.close(handle)

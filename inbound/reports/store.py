@@ -5,27 +5,27 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from inbound.reports import Row, Signature
+from inbound.sqlite import shared, transaction
 
 FILE = "reports.sqlite"  # in data_dir
 MOST_ROWS = 100_000  # different ones of one day; a sender can make a new one with each message
 MOST_POLICIES = 20_000  # domains of one day
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS rows (
-    day INTEGER, domain TEXT, digest BLOB, facts TEXT, count INTEGER, PRIMARY KEY (day, domain, digest)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS policies (
-    day INTEGER, domain TEXT, record TEXT, PRIMARY KEY (day, domain)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sent (
-    day INTEGER, domain TEXT, address TEXT, PRIMARY KEY (day, domain, address)
-) WITHOUT ROWID;
-"""
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS rows (
+        day INTEGER, domain TEXT, digest BLOB, facts TEXT, count INTEGER, PRIMARY KEY (day, domain, digest)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS policies (
+        day INTEGER, domain TEXT, record TEXT, PRIMARY KEY (day, domain)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS sent (
+        day INTEGER, domain TEXT, address TEXT, PRIMARY KEY (day, domain, address)
+    ) WITHOUT ROWID""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +46,15 @@ class Store:
     """Open it, making it if need be. Raises sqlite3.Error or OSError. `keep_days` is how long a day stays."""
 
     def __init__(self, path: Path, *, keep_days: int = 30) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._keep_days = keep_days
         self._swept = 0  # the last day on which old ones were removed
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.executescript(_SCHEMA)
+        self._connection = shared(path, *_SCHEMA)
 
     def add(self, rows: Mapping[Row, int], policies: Mapping[tuple[int, str], str]) -> int:
         """Add counts, and the policies seen last. Blocks: call it from a thread. Gives the messages there was no room for."""
-        with self._lock, closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                left_out = self._add(cursor, rows, policies)
-                cursor.execute("COMMIT")
-            except BaseException:
-                cursor.execute("ROLLBACK")
-                raise
-        return left_out
+        with self._lock, transaction(self._connection) as cursor:
+            return self._add(cursor, rows, policies)
 
     def _add(self, cursor: sqlite3.Cursor, rows: Mapping[Row, int], policies: Mapping[tuple[int, str], str]) -> int:
         left_out = 0

@@ -156,12 +156,27 @@ async def _flood(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+async def _drip_lines(writer: asyncio.StreamWriter) -> None:
+    for _ in range(300):
+        writer.write(b"250-\r\n")
+        await writer.drain()
+        await asyncio.sleep(0)
+    writer.write(b"250 2.1.0 ok\r\n")
+
+
+def test_a_reply_that_comes_line_by_line_is_a_reply() -> None:
+    refusals, _ = sent({"MAIL": _drip_lines, ".": _drip_lines})
+    assert refusals == {}
+
+
 FAULTS: list[tuple[Mapping[str, Says], str]] = [
     ({"greeting": None}, TIMED_OUT),
     ({"greeting": b""}, UNREACHABLE),
     ({"greeting": b"554 5.7.1 go away\r\n"}, smtp.UNWILLING),
     ({"greeting": b"SSH-2.0-OpenSSH_9.2\r\n"}, smtp.NO_SMTP),
     ({"greeting": b"220 a\r\n220 b\r\n"}, smtp.NO_SMTP),
+    ({"greeting": b"220-a\r\n 20-b\r\n"}, smtp.NO_SMTP),
+    ({"greeting": b"220-a\r\n\r\n"}, smtp.NO_SMTP),
     ({"greeting": _flood}, smtp.NO_SMTP),
     ({"greeting": _drip}, TIMED_OUT),
     ({"EHLO": None}, TIMED_OUT),
@@ -373,17 +388,6 @@ def test_there_are_never_more_sessions_than_allowed_and_who_waits_too_long_is_to
             return len(hop.sessions), [one.reason for one in found if isinstance(one, Failure)]
 
     assert asyncio.run(story()) == (2, [relaying.BUSY, relaying.BUSY])
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    return tmp_path / "ca.pem"
 
 
 def context(authority: trustme.CA, name: str) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "inbound"
 # Where each library may be imported: modules, or packages with everything in them.
 HOMES = {
     "aiosmtpd": {"receive"},
-    "aiosmtplib": {"clients.smtp"},
+    "aiosmtplib": {"clients.smtp", "clients.smtp_wire"},
     "boto3": {"clients.aws_clients"},
     "botocore": {"clients.aws", "clients.aws_clients", "clients.aws_direct", "clients.aws_errors", "clients.aws_parts"},
     "checkdmarc": {"doctor", "stages.dmarc"},

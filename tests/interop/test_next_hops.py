@@ -31,17 +31,6 @@ RAW = mail("Hello\r\n.\r\n..two\r\n" + "A longer line, with Umlaute: äöü.\r\n
 SINK = shutil.which("smtp-sink", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    return tmp_path / "ca.pem"
-
-
 def send(port: int, raw: bytes = RAW, *to: str, times: int = 1, **more: Any) -> list[Any]:
     """What came of a message, sent several times over one pool."""
 

@@ -9,11 +9,6 @@ from inbound.settings import Tls
 
 
 @pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="session")
 def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """The certificate of mx.test (ECDSA), as the settings name it."""
     folder = tmp_path_factory.mktemp("tls")
