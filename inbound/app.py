@@ -7,12 +7,12 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from inbound import rulecheck, ruleset, ruletest
 from inbound.actions import Cloud
@@ -55,21 +55,12 @@ from inbound.stages.arc import Arc
 from inbound.stages.dkim import Dkim
 from inbound.stages.dmarc import Dmarc, load_parser
 from inbound.stages.iprev import Iprev
+from inbound.stages.skipped import SKIPPED
 from inbound.stages.spam import Spam
 from inbound.stages.spf import Spf
 from inbound.stages.upstream import Upstream
-from inbound.stages.virus import NoScanner, Virus
+from inbound.stages.virus import NO_SCANNER, Virus
 from inbound.transaction import Path, Refusal, Sight, Transaction, judge
-from inbound.verdicts import (
-    ArcVerdict,
-    DkimVerdict,
-    DmarcVerdict,
-    IprevVerdict,
-    SpamVerdict,
-    SpfVerdict,
-    Status,
-    VirusVerdict,
-)
 
 if TYPE_CHECKING:
     from inbound.clients.aws import AwsCloud
@@ -80,19 +71,7 @@ DEBIAN_CLAMD = FilePath("/run/clamav/clamd.ctl")
 
 FUNCTION_SECONDS = 30.0  # that a command waits for the functions it has queued, with cloud: local
 
-NOT_ASKED = "this check was not asked for"
-SKIPPED = {  # the verdict of each stage that is left out
-    "iprev": IprevVerdict(result="none", reason=NOT_ASKED),
-    "spf": SpfVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
-    "dkim": DkimVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
-    "arc": ArcVerdict(result="none", reason=NOT_ASKED),
-    "dmarc": DmarcVerdict(status=Status.DISABLED, result="none", reason=NOT_ASKED),
-    "virus": VirusVerdict(status=Status.DISABLED, reason=NOT_ASKED),
-    "spam": SpamVerdict(status=Status.DISABLED, reason=NOT_ASKED),
-}
 STAGES = tuple(SKIPPED)
-
-Verdict = TypeVar("Verdict")
 
 
 class Judge:
@@ -197,8 +176,7 @@ class App(Judge):
     def tell(self) -> None:
         """Log what the resolver and the cloud did so far."""
         for name, counters in (("dns", self.resolver.counters), ("cloud", self._cloud.counters)):
-            counted = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in asdict(counters).items())
-            log.info("%s: %s", name, counted)
+            log.info("%s: %s", name, counted(asdict(counters)))
 
     def rebuffed(self, rebuff: Rebuff) -> None:
         """Note what the edge has refused by itself."""
@@ -207,6 +185,11 @@ class App(Judge):
     def reload(self) -> None:
         """Take the rule files into force as they are now. Raises ConfigurationError; then nothing has changed."""
         self.ruleset = rules_in_force(self.settings)
+
+
+def counted(counters: Mapping[str, int]) -> str:
+    """What was counted, in words."""
+    return ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counters.items())
 
 
 def prepare(settings: Settings) -> None:
@@ -369,22 +352,6 @@ async def scanner_of(settings: Settings) -> tuple[str, str]:
         return where, f"does not answer, so mail that rules look at for viruses waits at its sender ({failure})"
 
 
-class Skipped(Generic[Verdict]):
-    """A stage that was not asked for: it looks at nothing and says so."""
-
-    def __init__(self, name: str, verdict: Verdict) -> None:
-        self.name = name
-        self._verdict = verdict
-
-    def broken(self, reason: str) -> Verdict:  # noqa: ARG002 - it cannot break
-        """What it always says."""
-        return self._verdict
-
-    async def __call__(self, mail: Mail, *evidence: object) -> Verdict:  # noqa: ARG002 - it looks at nothing
-        """What it always says."""
-        return self._verdict
-
-
 def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], only: Collection[str]) -> Stages:
     clamd = clamd_of(settings)
     stages = Stages(
@@ -393,13 +360,12 @@ def _stages(settings: Settings, resolver: Resolver, now: Callable[[], float], on
         dkim=Dkim(resolver, now=now),
         arc=Arc(resolver, now=now),
         dmarc=Dmarc(resolver),
-        virus=Virus(Clamd(clamd)) if clamd else NoScanner(),
+        virus=Virus(Clamd(clamd)) if clamd else NO_SCANNER,
         spam=Spam(settings.spam, hostname=settings.hostname, now=now),
         upstream=_upstream(settings),
         deadlines={"default": settings.deadlines.stage, "virus": settings.deadlines.virus},
     )
-    left_out: dict[str, Any] = {name: Skipped(name, verdict) for name, verdict in SKIPPED.items() if name not in only}
-    return replace(stages, **left_out)
+    return replace(stages, **{name: stage for name, stage in SKIPPED.items() if name not in only})
 
 
 def _upstream(settings: Settings) -> Upstream | None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inbound.addresses import a_labels
-from inbound.mail import Client, Headers, Mail, Tls, message_id
-from inbound.record import Record
+from inbound.mail import Client, Headers, Mail, Tls
 from inbound.samples import crlf
 from inbound.schema import keys
 
@@ -122,8 +121,8 @@ def _octets(path: str) -> bytes:
         return file.read(LARGEST + 1)
 
 
-def mail_of(request: Request, raw: bytes, *, secret: bytes, domains: Iterable[str], now: float) -> Mail:
-    """The request as a mail that was received. Raises RequestError."""
+def mail_of(request: Request, raw: bytes, *, domains: Iterable[str], now: float) -> Mail:
+    """The request as a mail that was received, without an id yet. Raises RequestError."""
     try:
         ip = ip_address(request.client_ip)
     except ValueError as error:
@@ -138,7 +137,7 @@ def mail_of(request: Request, raw: bytes, *, secret: bytes, domains: Iterable[st
         mail_from=mail_from.strip("<>"),
         rcpt_to=rcpt_to,
         received_at=request.now if request.now is not None else now,
-        message_id=message_id(secret, mail_from, rcpt_to, raw),
+        message_id="",
         smtputf8=not (mail_from.isascii() and all(recipient.isascii() for recipient in rcpt_to)),
     )
 
@@ -153,11 +152,6 @@ def _sender(headers: Headers) -> str:
 def _recipients(headers: Headers, domains: tuple[str, ...]) -> tuple[str, ...]:
     named = tuple(box.address for name in ("To", "Cc") for box in headers.mailboxes(name) if a_labels(box.domain))
     return named or (f"postmaster@{domains[0].lstrip('.')}" if domains else "postmaster",)
-
-
-def document(record: Record, path: str) -> dict[str, Any]:
-    """What is printed for a message that was judged."""
-    return record.judgement(path)
 
 
 class Room:

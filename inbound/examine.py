@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from inbound.mail import Mail
+from inbound.offload import within
 from inbound.stages import Stage
 from inbound.verdicts import (
     ArcVerdict,
@@ -126,8 +127,7 @@ class _Watch:
         started = time.perf_counter()
         deadline = self._deadlines.get(stage.name, self._deadlines["default"])
         try:
-            async with asyncio.timeout(deadline):
-                return await stage(mail, *evidence, **more)
+            return await within(deadline, stage(mail, *evidence, **more))
         except TimeoutError:
             return stage.broken(f"no verdict within {deadline:g} s")
         except Exception as error:

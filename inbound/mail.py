@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 
 from inbound.addresses import Mailbox, parse_mailboxes
 from inbound.decoding import encoded_words
@@ -95,14 +96,12 @@ class Headers:
             return cls((), 2)
         end = raw.find(b"\r\n\r\n")
         block = raw[: end + 2] if end >= 0 else raw
-        fields: list[HeaderField] = []
-        start = 0
-        while start < len(block):
-            stop = _field_end(block, start)
-            line = block[start:stop]
-            fields.append(HeaderField(_field_name(line), line))
-            start = stop
-        return cls(tuple(fields), len(block) + (2 if end >= 0 else 0))
+        ends = [one.end() for one in _FIELD_END.finditer(block)]
+        if len(block) > (ends[-1] if ends else 0):
+            ends.append(len(block))
+        lines = [block[start:end] for start, end in pairwise((0, *ends))]
+        fields = tuple(HeaderField(_field_name(line), line) for line in lines)
+        return cls(fields, len(block) + (2 if end >= 0 else 0))
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """Every field of that name, case folded, from the top."""
@@ -117,17 +116,6 @@ class Headers:
         return tuple(box for one in self.all(name) for box in parse_mailboxes(one.value))
 
 
-def _field_end(block: bytes, start: int) -> int:
-    at = start
-    while True:
-        at = block.find(b"\r\n", at)
-        if at < 0:
-            return len(block)
-        at += 2
-        if block[at : at + 1] not in (b" ", b"\t"):
-            return at
-
-
 def _field_name(line: bytes) -> str:
     name, colon, _ = line.partition(b":")
     name = name.rstrip(b" \t")
@@ -135,6 +123,7 @@ def _field_name(line: bytes) -> str:
 
 
 _FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 3.6.8
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")  # RFC 5322 2.2.3: where a blank follows, it is a fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)

@@ -127,7 +127,8 @@ class FakeResolver:
         if found.fault and found.fault != "NXDOMAIN":
             raise TemporaryFailure(f"dns {found.fault.lower()}", f"{name} {rdtype}")
         records = tuple(_plain(record, rdtype) for record in found.records)
-        return Answer(exists=found.exists and found.fault is None, records=records, ttl=self._ttl)
+        exists = bool(found.chain) or (found.exists and found.fault is None)
+        return Answer(exists=exists, records=records, ttl=self._ttl)
 
 
 def _octets(record: str | bytes) -> bytes:

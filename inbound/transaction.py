@@ -118,9 +118,7 @@ class Transaction:
         """The path of a message: examine, decide, deliver, and say so."""
         started = time.perf_counter()
         path, sight, rcpt_to = self._path, self._path.sight, tuple(self._party.members) if self._party else ()
-        named = (sight.secret, self._mail_from, rcpt_to, raw)
-        ours = await offload(message_id, *named) if len(raw) > BIG else message_id(*named)
-        mail = self._mail(raw, rcpt_to, ours)
+        mail = self._mail(raw, rcpt_to, await _named(sight, self._mail_from, rcpt_to, raw))
         scan = self._ruleset.wants_scan(rcpt_to)
         verdicts = await examine(mail, sight.stages, await self._block, scan=scan, begun=self._begun)
         decision = await _decided(self._ruleset, mail, verdicts, split=sight.split)
@@ -203,6 +201,12 @@ class Party:
         del self.members[recipient]
 
 
+async def _named(sight: Sight, mail_from: str, rcpt_to: tuple[str, ...], raw: bytes) -> str:
+    """Our id for the message. Hashing a big one is work for a thread."""
+    named = (sight.secret, mail_from, rcpt_to, raw)
+    return await offload(message_id, *named) if len(raw) > BIG else message_id(*named)
+
+
 async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, split: bool) -> Decision:
     """What the rules say. They may look at attachments: with a big message that is work for a thread."""
     if mail.is_big:
@@ -213,6 +217,7 @@ async def _decided(ruleset: RuleSet, mail: Mail, verdicts: Verdicts, *, split: b
 async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     """The same path without side effects: what is found, which rules are met, what would run and be answered.
 
+    The mail needs no id: it gets the one that it would have had.
     Recipients that RCPT would refuse have that reply; the others are decided as one transaction.
     """
     started = time.perf_counter()
@@ -220,8 +225,8 @@ async def judge(sight: Sight, ruleset: RuleSet, mail: Mail) -> Record:
     party = Party(sight.gate, ruleset, envelope, split=sight.split)
     refused = {who: party.join(who) for who in mail.rcpt_to}
     admitted = tuple(party.members)
-    if admitted:
-        mail = replace(mail, rcpt_to=admitted, message_id=message_id(sight.secret, mail.mail_from, admitted, mail.raw))
+    rcpt_to = admitted or mail.rcpt_to
+    mail = replace(mail, rcpt_to=rcpt_to, message_id=await _named(sight, mail.mail_from, rcpt_to, mail.raw))
     verdicts = await examine(mail, sight.stages, envelope.block, scan=ruleset.wants_scan(mail.rcpt_to))
     decision = await _decided(ruleset, mail, verdicts, split=sight.split)
     decided = {walk.recipient: walk for walk in decision.walks}

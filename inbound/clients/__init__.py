@@ -12,6 +12,7 @@ RecordType = Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"]
 class Answer:
     """What DNS says of one name and type. A name that does not exist (NXDOMAIN) has `exists` false; NODATA is no records.
 
+    NXDOMAIN to an alias is about what it stands for (RFC 6604 3): the alias exists.
     `records` by type: A and AAAA the address as text; CNAME, NS and PTR the name; MX `"10 mx.example.com"`; TXT the
     strings of the record joined, as latin-1 text so that every octet survives. Names are lower case, no final dot.
     `ttl` is seconds left; `authenticated` is the AD bit of a resolver that is trusted to validate.

@@ -22,7 +22,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import dns.exception
@@ -81,9 +81,6 @@ class Counters:
     joined: int = 0
     timeouts: int = 0
     failures: int = 0  # SERVFAIL, REFUSED, broken answers, nobody there
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in asdict(self).items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +216,15 @@ class Resolver:
             self._room += self._cache.popitem(last=False)[1].octets
 
     async def _resolve(self, name: str, rdtype: RecordType) -> Answer:
-        ttl, authenticated = LONGEST_KEPT, True
+        asked, ttl, authenticated = name, LONGEST_KEPT, True
         for _ in range(LONGEST_ALIAS):
             server, response = await self._exchange(name, rdtype)
             authenticated &= self._trusts(server) and bool(response.flags & dns.flags.AD)
             if isinstance(response, Plain):
                 told = NEGATIVE_UNTOLD if response.ttl is None else response.ttl
                 ttl = min(ttl, told, NEGATIVE_KEPT if response.negative else LONGEST_KEPT)
-                return Answer(exists=response.exists, records=response.records, ttl=ttl, authenticated=authenticated)
+                exists = response.exists or name != asked
+                return Answer(exists=exists, records=response.records, ttl=ttl, authenticated=authenticated)
             try:
                 chain = response.resolve_chaining()
             except dns.message.ChainTooLong:  # a loop of CNAMEs: nothing there, and its owner's doing
@@ -244,7 +242,7 @@ class Resolver:
             records = tuple(_text(rdata) for rdata in chain.answer or ())
             if not records:
                 ttl = min(ttl, NEGATIVE_KEPT) if response.authority else NEGATIVE_UNTOLD
-            exists = response.rcode() != dns.rcode.NXDOMAIN
+            exists = response.rcode() != dns.rcode.NXDOMAIN or target != asked  # RFC 6604 3: an alias does
             return Answer(exists=exists, records=records, ttl=ttl, authenticated=authenticated)
         return Answer(exists=True, ttl=NEGATIVE_UNTOLD)
 

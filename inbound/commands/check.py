@@ -8,13 +8,13 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from inbound.app import STAGES, Judge
+from inbound.app import STAGES, Judge, counted
 from inbound.check import (
     LONGEST_LINE,
     ROOM,
@@ -27,7 +27,6 @@ from inbound.check import (
     request_of,
     size_of,
 )
-from inbound.clients.dns import Counters
 from inbound.commands import UNABLE, WELL, command, put, settings_of
 from inbound.errors import ConfigurationError, Problem
 from inbound.journal import printable
@@ -111,14 +110,13 @@ class _Judging:
         self._clock.set(request.now)
         async with self.room.taken(size_of(request)):
             raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
-            domains, secret = self._judge.settings.domains, self._judge.sight.secret
-            mail = mail_of(request, raw, secret=secret, domains=domains, now=time.time())
+            mail = mail_of(request, raw, domains=self._judge.settings.domains, now=time.time())
             return await self._judge.judge(mail)
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> str:
         """What the resolver did so far."""
-        return self._judge.resolver.counters
+        return counted(asdict(self._judge.resolver.counters))
 
     async def document(self, line: bytes) -> dict[str, Any]:
         """Judge what one line asks for; whatever is wrong with it is a document too."""

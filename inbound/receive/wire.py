@@ -11,6 +11,7 @@ From aiosmtpd come the protocol and its life on a transport, its `envelope`, the
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from ipaddress import ip_address
 from typing import Any
 
@@ -39,8 +40,8 @@ class LeavingError(Exception):
         super().__init__(str(reply))
 
 
-class Wire(SMTP):
-    """One connection, from `connection_made` to the last reply.
+class Wire(SMTP, ABC):
+    """One connection, from `connection_made` to the last reply; what is said on it is a subclass's.
 
     `behind_proxy`: it begins with a PROXY header.
     """
@@ -74,13 +75,13 @@ class Wire(SMTP):
         self._place: Place | None = None
         self._tls: Tls | None = None
 
+    @abstractmethod
     async def greet(self) -> None:
         """Say the first word."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def one_command(self) -> None:
         """Read one command and answer it."""
-        raise NotImplementedError
 
     @property
     def address(self) -> str:
@@ -90,9 +91,9 @@ class Wire(SMTP):
         peer = self._writer.get_extra_info("peername")
         return str(peer[0]) if peer else "?"
 
+    @abstractmethod
     def rebuff(self, reply: Reply) -> Rebuff:
         """The note of this reply, with what is known of the client by now."""
-        raise NotImplementedError
 
     def note(self, reply: Reply) -> None:
         """Have a refusal or deferral of ours noted. What is wrong with the log is no matter between us and the client."""
@@ -101,9 +102,9 @@ class Wire(SMTP):
         except Exception:
             log.exception("%s: cannot be noted: %s", self.peer, reply)
 
+    @abstractmethod
     def drop_message(self) -> None:
         """Forget what has come of a message."""
-        raise NotImplementedError
 
     # From the event loop
 

@@ -22,6 +22,7 @@ LARGEST_FILE = 25 * 1024 * 1024  # octets as received; most receivers take no la
 LARGEST_XML = 32 * 1024 * 1024  # octets unpacked
 RATIO = 200  # times the packed size; honest reports have 10 to 60
 ALWAYS = 1024 * 1024  # octets that are unpacked whatever the ratio
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of an archive; others raise what they like and may ask for 4 GB
 MOST_FILES = 20  # in one archive, and parts of one message that could be a report
 LONGEST_HEADER = 256 * 1024  # octets of a message's
 MOST_RECORDS = 50_000
@@ -135,20 +136,27 @@ def _unzipped(content: bytes) -> bytes:
         raise ReportError(f"more than {MOST_FILES} files in the archive")
     limit = _allowed(len(content))
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            inside = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX")]
-            named = [one for one in inside if one.filename.lower().endswith(".xml")] or inside
-            if not named:
-                raise ReportError("there is nothing in the archive")
-            with archive.open(named[0]) as file:
-                unpacked = file.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, ReportError):
-            raise
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(_report_in(archive)) as file:
+            unpacked = file.read(limit + 1)
+    except ReportError:
+        raise
+    # zipfile says RuntimeError of a password, NotImplementedError (one of these) of a version or an encryption that it does not
+    # know, ValueError of names, EOFError and OSError of what is cut off.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError, OSError) as error:
         raise ReportError(f"cannot be unpacked: {error}") from error
     if len(unpacked) > limit:
         raise ReportError("unpacks to more than a report can be")
     return unpacked
+
+
+def _report_in(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    inside = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX")]
+    named = [one for one in inside if one.filename.lower().endswith(".xml")] or inside
+    if not named:
+        raise ReportError("there is nothing in the archive")
+    if named[0].compress_type not in _METHODS:
+        raise ReportError("the archive is packed in a way that no report is")
+    return named[0]
 
 
 def _attached(content: bytes) -> bytes:

@@ -84,7 +84,7 @@ def author_of(mail: Mail) -> Author:
     return _author_of(mail.raw[: mail.headers.size], mail.headers.all("from"))
 
 
-@functools.lru_cache(32)  # DKIM, DMARC and ARC ask of the same message
+@functools.lru_cache(32)  # DKIM and DMARC ask of the same message
 def _author_of(header: bytes, fields: tuple[HeaderField, ...]) -> Author:
     if not fields:
         return Author(domain="", reason="no From field")

@@ -13,7 +13,7 @@ from inbound.errors import TemporaryFailure
 from inbound.mail import HeaderField, Mail
 from inbound.offload import offload
 from inbound.stages import Resolver
-from inbound.stages.canonical import Hashes
+from inbound.stages.canonical import Hashes, hashes_of, seal_hashes
 from inbound.stages.signatures import (
     CLOCK_SKEW,
     Rejected,
@@ -29,7 +29,7 @@ from inbound.verdicts import ArcVerdict
 MOST_SETS = 50  # RFC 8617 4.2.1
 LONGEST_CHAIN = 256 * 1024  # octets of all ARC fields together
 
-_RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
+_NAMES = _RESULTS, _MESSAGE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
 _POSITION = re.compile(r"[0-9]{1,2}")
 _CFWS = rb"(?:[ \t\r\n]|\((?:[^()\\]|\\[^\r\n])*\))*"
 _INSTANCE = re.compile(_CFWS.join((b"", b"i", b"=", rb"([0-9]{1,2})", b";")))  # RFC 8617 4.2.1
@@ -64,9 +64,9 @@ class Arc:
 
     async def __call__(self, mail: Mail) -> ArcVerdict:
         """Validate the chain."""
-        fields = [field for field in mail.headers.fields if field.name.lower() in (_RESULTS, _MESSAGE, _SEAL)]
-        if not fields:
+        if mail.headers.by_name.keys().isdisjoint(_NAMES):
             return ArcVerdict(result="none")
+        fields = [field for field in mail.headers.fields if field.name.lower() in _NAMES]
         sets: Sequence[_Set] = ()
         try:
             sets = _sets(fields)
@@ -84,12 +84,11 @@ class Arc:
         for instance, one in enumerate(sets, 1):
             if one.cv != ("none" if instance == 1 else "pass"):
                 raise Rejected("fail", f"cv= of seal {instance} cannot be")
-        hashes = Hashes(mail.raw, mail.headers)
+        hashes = hashes_of(mail)
         await self._check_message(mail, hashes, sets[-1].message, f"message signature {len(sets)}")
+        sealed = await offload(_sealed, sets) if mail.is_big else _sealed(sets)
         for instance in range(len(sets), 0, -1):
-            seal = _seal(sets[instance - 1])
-            sealed = [field for one in sets[:instance] for field in (one.results, one.message, one.seal)][:-1]
-            await self._check(seal, hashes.header(sealed, seal.field, "relaxed"), f"seal {instance}")
+            await self._check(_seal(sets[instance - 1]), sealed[instance - 1], f"seal {instance}")
 
     async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
         """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
@@ -134,6 +133,10 @@ class Arc:
             verify(signature, key, header_hash)
         except Rejected as rejected:
             raise Rejected("fail", f"{what}: {rejected.reason}") from None
+
+
+def _sealed(sets: Sequence[_Set]) -> list[bytes]:
+    return list(seal_hashes((one.results, one.message, one.seal) for one in sets))
 
 
 def _seal(one: _Set) -> Signature:

@@ -6,8 +6,9 @@ Everything here takes time linear in what it reads, and a body is hashed in piec
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
-from inbound.mail import HeaderField, Headers
+from inbound.mail import HeaderField, Headers, Mail
 
 PIECE = 1 << 18  # octets of the body that are canonicalised at a time
 
@@ -85,19 +86,15 @@ class Hashes:
 
     def __init__(self, raw: bytes, headers: Headers) -> None:
         self._raw = raw
-        self._start = headers.size
+        self._headers = headers
         self._bodies: dict[tuple[str, int | None], tuple[bytes, int]] = {}
-        self._fields: dict[str, list[HeaderField]] = {}
-        for field in headers.fields:
-            if field.name:
-                self._fields.setdefault(field.name.lower(), []).append(field)
 
     def body(self, canonicalization: str, length: int | None) -> tuple[bytes, int]:
         """The hash of the first `length` octets of the canonical body, and how many octets that body has."""
         wanted = (canonicalization, length)
         if wanted not in self._bodies:
             digest, size = hashlib.sha256(), 0
-            for piece in canonical_body(self._raw, self._start, canonicalization):
+            for piece in canonical_body(self._raw, self._headers.size, canonicalization):
                 digest.update(piece if length is None else piece[: max(length - size, 0)])
                 size += len(piece)
             self._bodies[wanted] = digest.digest(), size
@@ -105,11 +102,12 @@ class Hashes:
 
     def count(self, name: str) -> int:
         """How many fields of that name (lower case) there are."""
-        return len(self._fields.get(name, ()))
+        return len(self._headers.by_name.get(name, ()))
 
     def select(self, names: Sequence[str], own: HeaderField) -> Iterator[HeaderField]:
         """The fields that h= of `own` means: each name the lowest one not taken yet, or nothing (RFC 6376 5.4.2)."""
-        left = {name: iter(reversed(self._fields.get(name, ()))) for name in set(names)}
+        left = {name: iter(reversed(self._headers.by_name.get(name, ()))) for name in set(names)}
+        left[""] = iter(())  # lines that are no fields have no name, and nothing means them
         for name in names:
             field = next(left[name], None)
             if field is own:  # it was not there yet when its own h= was written
@@ -125,6 +123,32 @@ class Hashes:
             digest.update(rule.canonicalize_header(field))
         digest.update(rule.canonicalize_header(without_value(signature)).removesuffix(b"\r\n"))
         return digest.digest()
+
+
+def hashes_of(mail: Mail) -> Hashes:
+    """Those of this message: DKIM and ARC mostly ask for the same body."""
+    known = _known.get(mail)
+    if known is None:
+        known = _known[mail] = Hashes(mail.raw, mail.headers)
+    return known
+
+
+_known: "WeakKeyDictionary[Mail, Hashes]" = WeakKeyDictionary()
+
+
+def seal_hashes(sets: Iterable[tuple[HeaderField, HeaderField, HeaderField]]) -> Iterator[bytes]:
+    """What each seal of an ARC chain is over (RFC 8617 5.1.1): the sets up to its own, and of itself all but its value.
+
+    A set is its results, its message signature and its seal; they come from the oldest on. Each field is read once.
+    """
+    canonical = _CANONICALIZATIONS["relaxed"].canonicalize_header
+    digest = hashlib.sha256()
+    for results, message, seal in sets:
+        digest.update(canonical(results) + canonical(message))
+        own = digest.copy()
+        own.update(canonical(without_value(seal)).removesuffix(b"\r\n"))
+        yield own.digest()
+        digest.update(canonical(seal))
 
 
 def without_value(field: HeaderField) -> HeaderField:

@@ -18,7 +18,7 @@ from inbound.mail import HeaderField, Mail
 from inbound.offload import offload, side_by_side
 from inbound.stages import Resolver
 from inbound.stages.alignment import aligned, author_of
-from inbound.stages.canonical import Hashes
+from inbound.stages.canonical import Hashes, hashes_of
 from inbound.stages.signatures import (
     CLOCK_SKEW,
     Key,
@@ -75,7 +75,8 @@ class Dkim:
         big = mail.is_big
         read = await offload(self._read_all, fields) if big else self._read_all(fields)
         examined = await side_by_side(self._with_keys(one) for one in read)
-        reports = await offload(self._verify, mail, examined) if big else self._verify(mail, examined)
+        hashes = hashes_of(mail)
+        reports = await offload(self._verify, hashes, examined) if big else self._verify(hashes, examined)
         author = (await offload(author_of, mail) if big else author_of(mail)).domain
         placed = await side_by_side(
             self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
@@ -91,8 +92,13 @@ class Dkim:
             tags = tags_of(field.raw.partition(b":")[2])
         except Rejected as rejected:
             return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
-        report = DkimSignature(result="permerror", domain=_domain(tags), selector=_shown(tags.get("s", "")))
-        report = replace(report, algorithm=_shown(tags.get("a", "")).lower(), identity=_shown(tags.get("i", "")))
+        report = DkimSignature(
+            result="permerror",
+            domain=_domain(tags),
+            selector=_shown(tags.get("s", "")),
+            algorithm=_shown(tags.get("a", "")).lower(),
+            identity=_shown(tags.get("i", "")),
+        )
         if not examine:
             return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
         try:
@@ -133,11 +139,10 @@ class Dkim:
         report = replace(examined.report, dnssec=answer.authenticated)
         if not answer.records:
             return _Examined(replace(report, reason="there is no such key"))
-        return replace(examined, report=report, keys=answer.records[:KEY_RECORDS])
+        return _Examined(report, examined.signature, answer.records[:KEY_RECORDS])
 
-    def _verify(self, mail: Mail, examined: list[_Examined]) -> list[DkimSignature]:
+    def _verify(self, hashes: Hashes, examined: list[_Examined]) -> list[DkimSignature]:
         """The part that takes a processor."""
-        hashes = Hashes(mail.raw, mail.headers)
         return [self._verified(hashes, one) for one in examined]
 
     def _verified(self, hashes: Hashes, examined: _Examined) -> DkimSignature:
@@ -149,17 +154,20 @@ class Dkim:
 
     def _verified_by(self, hashes: Hashes, signature: Signature, record: str, report: DkimSignature) -> DkimSignature:
         key: Key | None = None
+        result: DkimResult = "pass"
+        reason = ""
         try:
             key = read_key(record)
-            report = replace(report, key_bits=key.bits)
             check_key(signature, key)
             _check_hashes(hashes, signature, key)
             _check_open_ends(hashes, signature, accept_length=self._accept_length)
         except Rejected as rejected:
-            if key is not None and key.testing and rejected.result == "fail":  # RFC 6376 3.6.1: as if it were unsigned
-                return replace(report, result="neutral", reason=f"{rejected.reason}; the key is being tested")
-            return replace(report, result=rejected.result, reason=rejected.reason)
-        return replace(report, result="pass", reason="the key is being tested" if key.testing else "")
+            result, reason = rejected.result, rejected.reason
+        if key is not None and key.testing and result == "fail":  # RFC 6376 3.6.1: as if it were unsigned
+            result, reason = "neutral", f"{reason}; the key is being tested"
+        elif key is not None and key.testing and result == "pass":
+            reason = "the key is being tested"
+        return replace(report, key_bits=key.bits if key else 0, result=result, reason=reason)
 
     async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> tuple[DkimSignature, str]:
         """The report with its alignment; and why that could not be found out, where it matters."""

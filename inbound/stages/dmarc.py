@@ -105,17 +105,11 @@ class Dmarc:
         if policy.np == policy.sp:
             return policy.sp
         try:
-            return policy.sp if await self._exists(author) else policy.np
+            return policy.sp if (await self._resolver.query(author, "A")).exists else policy.np
         except TemporaryFailure:
             if needed:
                 raise
             return min(policy.sp, policy.np, key=_POLICIES.index)
-
-    async def _exists(self, name: str) -> bool:
-        """Its own NXDOMAIN, not that of what it is an alias of (RFC 6604 3)."""
-        return (await self._resolver.query(name, "A")).exists or bool(
-            (await self._resolver.query(name, "CNAME")).records
-        )
 
     async def _passing(
         self, author: str, policy: Policy, spf: SpfVerdict, dkim: DkimVerdict

@@ -14,12 +14,12 @@ from inbound.errors import Failure
 from inbound.magic import OLE
 from inbound.mail import Mail
 from inbound.offload import offload
+from inbound.stages.skipped import Skipped
 from inbound.verdicts import Status, VirusVerdict
 
-NO_SCANNER = "no virus scanner is set"
+NO_SCANNER = Skipped("virus", VirusVerdict(status=Status.DISABLED, reason="no virus scanner is set"))
 ENCRYPTED_ARCHIVE = "an encrypted ZIP archive"
 ENCRYPTED_DOCUMENT = "an encrypted office document"
-
 
 # PKWARE APPNOTE 4.3.7 and 4.3.12: signature, octets to the version needed, and to the general purpose flags.
 _ZIP_ENTRIES = ((b"PK\x03\x04", 4, 6), (b"PK\x01\x02", 6, 8))
@@ -81,20 +81,6 @@ class Virus:
         if reason:
             return VirusVerdict(status=Status.GRAY, signature=scan.signature, reason=f"could not look inside: {reason}")
         return VirusVerdict(status=Status.PASS)
-
-
-class NoScanner:
-    """The stage where no scanner is set: it says so, and nothing else."""
-
-    name = "virus"
-
-    def broken(self, reason: str) -> VirusVerdict:
-        """It cannot break; the stage's protocol asks for it."""
-        return VirusVerdict(status=Status.PROCESSING_FAILED, reason=reason)
-
-    async def __call__(self, mail: Mail) -> VirusVerdict:  # noqa: ARG002
-        """DISABLED."""
-        return VirusVerdict(status=Status.DISABLED, reason=NO_SCANNER)
 
 
 def _encrypted(mail: Mail) -> str:

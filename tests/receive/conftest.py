@@ -1,4 +1,4 @@
-"""Certificates by trustme, for the tests that do not make their own."""
+"""A certificate by trustme, and a client that trusts it."""
 
 import ssl
 

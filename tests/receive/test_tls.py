@@ -22,28 +22,11 @@ from tests.receive.talk import DONE, HOSTNAME, FakeDoor, Talk, run, served, talk
 READY = "220 2.0.0 begin TLS"
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return write(authority.issue_cert(HOSTNAME), tmp_path_factory.mktemp("tls"))
-
-
 def write(certificate: trustme.LeafCert, folder: Path) -> Tls:
     certificate.private_key_pem.write_to_path(folder / "key.pem")
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(folder / "chain.pem", append=bool(number))
     return Tls(certificate=folder / "chain.pem", key=folder / "key.pem")
-
-
-@pytest.fixture
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 @pytest.mark.parametrize("runner", [run, asyncio.run], ids=["uvloop", "asyncio"])

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import re
 import time
 import tracemalloc
 import zipfile
@@ -25,12 +26,20 @@ def xml(records: str = RECORD, *, opening: str = "<feedback>", before: str = "")
 <policy_published><domain>a.example</domain><p>none</p><pct>100</pct></policy_published>{records}</feedback>""".encode()
 
 
-def zipped(content: bytes, name: str = "r!a.example!1!2.xml") -> bytes:
+def zipped(content: bytes, name: str = "r!a.example!1!2.xml", how: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", how) as archive:
         archive.writestr("__MACOSX/._x.xml", b"x")
         archive.writestr(name, content)
     return packed.getvalue()
+
+
+def marked(at: int, octet: int) -> bytes:
+    """An archive whose directory says something else of each file (APPNOTE 4.3.12)."""
+    packed = bytearray(zipped(xml()))
+    for found in [one.start() for one in re.finditer(rb"PK\x01\x02", packed)]:
+        packed[found + at] = octet
+    return bytes(packed)
 
 
 def message(content: bytes, kind: str, name: str, end: bytes = b"\r\n") -> bytes:
@@ -129,6 +138,13 @@ EXTERNAL = '<!DOCTYPE f [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
         (zipped(xml()).replace(b"PK\1\2", b"PK\1\2" * 200, 1), "files in the archive"),
         (gzip.compress(xml())[:-20], "cut off"),
         (zipped(xml())[:-30], "cannot be unpacked"),
+        (zipped(xml(), how=zipfile.ZIP_LZMA), "packed in a way that no report is"),
+        (zipped(xml(), how=zipfile.ZIP_BZIP2), "packed in a way that no report is"),
+        (marked(10, 99), "packed in a way that no report is"),
+        (marked(6, 255), "cannot be unpacked: zip file version 25.5"),
+        (marked(8, 0x20), "cannot be unpacked: compressed patched data"),
+        (marked(8, 0x40), "cannot be unpacked: strong encryption"),
+        (marked(8, 0x01), "cannot be unpacked: .* password required"),
         (b"\x1f\x8b" + b"\0" * 50, "cannot be unpacked"),
         (b"<a>" * 100, "the outermost element is 'a'"),
         (b"<feedback>" + b"<a>" * 100, "nested deeper"),

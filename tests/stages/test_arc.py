@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from inbound.stages.arc import Arc
+from inbound.stages.canonical import hashes_of
+from inbound.stages.dkim import Dkim
 from inbound.testing import FakeResolver, Records
 from inbound.verdicts import ArcVerdict
 from tests.stages import sealer
-from tests.stages.builders import mail_from
+from tests.stages.builders import NOW, mail_from
 from tests.stages.signer import MESSAGE, canonical_field, ed25519_key, key_record, rsa_key, sign
 
 ZONE: Records = {"s1._domainkey.list.example": {"TXT": [key_record(rsa_key())]}}
@@ -215,3 +217,22 @@ def test_fifty_sets_are_the_most() -> None:
     assert judge(raw, {"k2048._domainkey.list.example": {"TXT": [key_record(rsa_key(2048))]}}).result == "pass"
     one_more = sealer.sealed(raw, 51, {})
     assert judge(one_more).reason == "ARC-Seal is of no set"
+
+
+def test_the_body_that_dkim_has_hashed_is_not_hashed_again() -> None:
+    raw = sealer.chain([{}], sign())
+    zone: Records = {
+        "k2048._domainkey.list.example": {"TXT": [key_record(rsa_key(2048))]},
+        "s1._domainkey.sender.example": {"TXT": [key_record(rsa_key())]},
+    }
+    mail = mail_from(raw=raw)
+
+    async def run() -> tuple[str, str]:
+        dkim_found = await Dkim(FakeResolver(zone), now=lambda: NOW)(mail)
+        hashed = dict(hashes_of(mail)._bodies)
+        arc_found = await Arc(FakeResolver(zone), now=lambda: NOW)(mail)
+        assert hashed == hashes_of(mail)._bodies
+        assert len(hashed) == 1
+        return dkim_found.result, arc_found.result
+
+    assert asyncio.run(run()) == ("pass", "pass")

@@ -67,6 +67,11 @@ def test_canonicalisation_has_defaults(c: str | None, how: tuple[str, str]) -> N
     assert judge(sign(canonicalization=how, tags={"c": c})).result == "pass"
 
 
+def test_an_empty_name_in_h_does_not_mean_a_line_that_is_no_field() -> None:
+    raw = sign(header="from::to:subject:date")
+    assert judge(raw.replace(b"Subject: ", b"no field\r\nSubject: ", 1)).result == "pass"
+
+
 def test_ed25519_signatures_pass() -> None:
     verdict = judge(sign(key=ed25519_key()), {KEY: {"TXT": [key_record(ed25519_key())]}})
     assert (verdict.result, only(verdict).algorithm, only(verdict).key_bits) == ("pass", "ed25519-sha256", 256)

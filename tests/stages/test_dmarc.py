@@ -89,6 +89,16 @@ def test_the_walk_ends_at_a_record_that_says_what_it_is() -> None:
     assert [name for name, _ in resolver.asked] == ["_dmarc.a.b.example.com", "_dmarc.b.example.com"]
 
 
+@pytest.mark.parametrize(("np", "asked"), [("quarantine", []), ("reject", [("sub.example.com", "A")])])
+def test_whether_the_author_domain_exists_is_one_question_and_only_where_the_policy_turns_on_it(
+    np: str, asked: list[tuple[str, str]]
+) -> None:
+    resolver = FakeResolver({"_dmarc.example.com": {"TXT": [f"v=DMARC1; p=none; sp=quarantine; np={np}"]}})
+    mail = mail_from(raw=b"From: a@sub.example.com\r\n\r\n")
+    assert asyncio.run(Dmarc(resolver)(mail, NO_SPF, NO_DKIM)).policy == np
+    assert [question for question in resolver.asked if question[1] != "TXT"] == asked
+
+
 def test_names_that_are_equal_are_aligned_without_asking() -> None:
     resolver = FakeResolver({})
     assert asyncio.run(aligned("example.com", "example.com", resolver))

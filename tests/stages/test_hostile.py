@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import time
 from typing import Any
 
 import pytest
 
 from inbound.clients import Answer
+from inbound.mail import HeaderField
 from inbound.stages.arc import Arc
+from inbound.stages.canonical import seal_hashes
 from inbound.stages.dkim import Dkim
 from inbound.stages.dmarc import Dmarc
 from inbound.stages.spf import Spf
@@ -200,3 +203,15 @@ def test_an_spf_record_that_includes_itself_over_and_over_ends_at_the_limit(clie
     verdict = asyncio.run(Spf(resolver, now=lambda: NOW)(mail_from(f"{client}@sender.example")))
     assert verdict.result == "permerror"
     assert resolver.asked <= 20
+
+
+def test_what_the_seals_of_a_chain_are_over_is_read_in_linear_time() -> None:
+    one = HeaderField("ARC-Seal", b"ARC-Seal: i=1; cv=none;" + b" \t x" * 200 + b"; b=abc\r\n")
+
+    def cost(sets: int) -> float:
+        started = time.process_time()
+        assert len(set(seal_hashes([(one, one, one)] * sets))) == sets
+        return time.process_time() - started
+
+    cost(10)
+    assert cost(1600) < 20 * cost(200) + 0.05
