@@ -99,7 +99,7 @@ class AwsCloud:
 
     async def __aenter__(self) -> Self:
         self._connections = Connections(self._clients.trust, connect=CONNECT_SECONDS, read=READ_SECONDS, most=THREADS)
-        self._direct = Direct(self._connections, tries=TRIES)
+        self._direct = Direct(self._connections)
         return self
 
     async def __aexit__(

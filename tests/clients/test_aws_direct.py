@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 import trustme
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 
 from inbound.clients import StoredObject, Terms
 from inbound.clients import aws as module
@@ -225,6 +227,11 @@ def test_an_answer_that_was_lost_and_a_second_try_that_finds_the_object_are_succ
     [
         (xml(500, "InternalError"), TemporaryFailure, why.SERVICE_DOWN, 3),
         (xml(503, "SlowDown"), TemporaryFailure, why.THROTTLED, 3),
+        (xml(400, "RequestTimeout"), TemporaryFailure, why.TIMED_OUT, 3),
+        (xml(400, "ThrottledException"), TemporaryFailure, why.THROTTLED, 3),
+        (xml(429, "Whatever"), TemporaryFailure, why.THROTTLED, 3),
+        (answer(502, "<html>a proxy's page"), TemporaryFailure, why.SERVICE_DOWN, 3),
+        (Act.CLOSE_AT_ONCE, TemporaryFailure, why.UNREACHABLE, 3),
         (Act.RESET, TemporaryFailure, why.UNREACHABLE, 3),
         (xml(403, "AccessDenied"), PermanentFailure, why.ACCESS_DENIED, 1),
         (xml(403, "SignatureDoesNotMatch"), PermanentFailure, why.CREDENTIALS, 1),
@@ -242,6 +249,18 @@ def test_what_stays_is_the_failure_that_boto3_would_bring(
     failed, script, _ = with_way(*[act] * 4, monkeypatch=monkeypatch)
     assert isinstance(failed, kind)
     assert (reason, requests) == (failed.reason, len(script.asked))
+
+    async def by_boto3() -> tuple[Failure, int]:
+        async with scripted(*[act] * 4) as script:
+            cloud = AwsCloud(region="us-east-1", endpoint_url=script.url)
+            with pytest.raises(kind) as caught:
+                await put(cloud, "second")
+            cloud.close()
+            return caught.value, len(script.asked)
+
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    theirs, asked = asyncio.run(by_boto3())
+    assert (type(failed), failed.reason, requests) == (type(theirs), theirs.reason, asked)
 
 
 def test_a_conflict_with_another_write_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,8 +430,8 @@ def test_a_role_that_cannot_be_assumed_is_a_failure_and_nothing_is_stored(monkey
 @contextmanager
 def shown(**changed: str) -> Iterator[Any]:
     """A client of boto3 that has shown a request; `changed` are its fields, and its `url`."""
-    s3: Any = boto3.client("s3", region_name="us-east-1")
-
+    tries = Config(retries={"mode": "standard", "total_max_attempts": 3})
+    s3: Any = boto3.client("s3", region_name="us-east-1", config=tries)
     url = changed.pop("url", "https://bucket.s3.us-east-1.amazonaws.com/in/k")
     headers = {
         "Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/s3/aws4_request, SignedHeaders=host",
