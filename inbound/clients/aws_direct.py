@@ -39,6 +39,7 @@ from botocore.retries.quota import RetryQuota
 from botocore.utils import get_environ_proxies
 
 from inbound.clients import DataKey
+from inbound.clients.aws_errors import error_code
 from inbound.clients.http1 import Connections, CutOff, Origin, origin_of
 from inbound.clients.http_answers import Answer, NotUnderstood
 from inbound.clients.sigv4 import UNSIGNED, Credentials, Signer, payload_hash
@@ -154,7 +155,11 @@ def _way(
     scope = rest.partition("Credential=")[2].partition(",")[0].split("/")
     url = urlsplit(address)
     plain = scheme == "AWS4-HMAC-SHA256" and len(scope) == 5 and "x-amz-s3session-token" not in sent  # noqa: PLR2004
-    if not plain or url.query or not url.path.endswith(suffix) or get_environ_proxies(address):
+    as_it_stands = (
+        scope[3:4] == ["s3"] or url.path == "/"
+    )  # other services sign a path made plain and encoded once more
+    known = plain and as_it_stands and not url.query and url.path.endswith(suffix)
+    if not known or get_environ_proxies(address):
         return None
     fields = {"host": url.netloc.rpartition("@")[2], "user-agent": sent.get("user-agent", "inbound")}
     fields |= {
@@ -258,7 +263,7 @@ class Direct:
             if answer.status < 300:  # noqa: PLR2004 - HTTP
                 return answer
             refused = _error(way, answer)
-            if corrected or not (_code(refused) in _SKEWED_CODES and _corrected(way, answer)):
+            if corrected or not (error_code(refused) in _SKEWED_CODES and _corrected(way, answer)):
                 raise refused
             corrected = True
 
@@ -279,11 +284,6 @@ def _url(way: Way, path: str) -> str:
     return f"{'https' if way.origin.tls else 'http'}://{way.fields['host']}{path}"
 
 
-def _code(error: botocore.ClientError) -> str:
-    code: str = error.response.get("Error", {}).get("Code", "")
-    return code
-
-
 def _error(way: Way, answer: Answer) -> botocore.ClientError:
     """What botocore would have raised. Raises Moved."""
     try:
@@ -293,8 +293,8 @@ def _error(way: Way, answer: Answer) -> botocore.ClientError:
     except ResponseParserError:  # a proxy's page
         parsed = {"Error": {}, "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.fields}}
     error = botocore.ClientError(parsed, way.operation)
-    if 300 <= answer.status < 400 or _code(error) in _MOVED_CODES:  # noqa: PLR2004 - HTTP
-        raise Moved(f"{answer.status} {_code(error)}")
+    if 300 <= answer.status < 400 or error_code(error) in _MOVED_CODES:  # noqa: PLR2004 - HTTP
+        raise Moved(f"{answer.status} {error_code(error)}")
     return error
 
 
