@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 UNSIGNED = "UNSIGNED-PAYLOAD"  # S3's word for: TLS looks after it
 
@@ -89,10 +90,6 @@ class Signer:
         return self._key
 
 
+@lru_cache(maxsize=4)
 def _stamp(now: int) -> str:
-    if now != _last[0]:
-        _last[:] = [now, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))]
-    return str(_last[1])
-
-
-_last: list[int | str] = [-1, ""]
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))

@@ -85,7 +85,18 @@ TERMS = Terms(
 OURS = {"accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "expect", "x-amz-date"}
 
 
-KEYS = ["in/k", "/leading", "a b+c", "ünïcode/~x", "a%20b"]
+KEYS = [
+    "in/k",
+    "/leading",
+    "a b+c",
+    "ünïcode/~x",
+    "a%20b",
+    "a//b///c",
+    "./../a/../b/.",
+    "..",
+    "x?y=z#&;@:,$'()*![]|^`\\\"<>{}",
+    "\t\u2028📨",
+]
 
 
 @pytest.mark.parametrize("terms", [Terms(), TERMS, Terms(replaces=True, bucket_key=False)])
