@@ -47,7 +47,7 @@ def test_every_put_is_signed_as_botocore_signs_it(
     theirs: Any = AWSRequest(method="PUT", url=f"http://{host}{path}", data=body, headers=fields)
     S3SigV4Auth(BotocoreCredentials(*who), "s3", "eu-west-1").add_auth(theirs)
 
-    given = {**fields, "host": host, "x-amz-content-sha256": payload_hash(body)}
+    given = {**fields, "user-agent": "x", "host": host, "x-amz-content-sha256": payload_hash(body)}
     ours = Signer("s3", "eu-west-1").signed(
         "PUT", path, given, payload_hash(body), credentials(*who), now=when(theirs.headers["X-Amz-Date"])
     )
