@@ -35,6 +35,7 @@ from tests.scripted import Act, Early, Last, Script, answer, scripted
 
 META = {"x-amz-key-v2": "a" * 200, "x-amz-matdesc": '{"a":"b  c","d":"e"}'}
 OK = answer(200, ETag='"0"')
+MADE = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
 
 
 @pytest.fixture(autouse=True)
@@ -117,10 +118,8 @@ def test_a_request_is_boto3_s_own_but_for_its_date_and_its_retry_headers(terms: 
 
 
 def test_a_data_key_is_asked_for_as_boto3_asks() -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
-
     async def run() -> None:
-        async with scripted(made, made) as script, AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud:
+        async with scripted(MADE, MADE) as script, AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud:
             for _ in range(2):
                 await cloud.generate_data_key("alias/x", {"aws:ses:rule-name": "r"})
             theirs, ours = script.asked
@@ -351,11 +350,9 @@ def test_a_certificate_of_somebody_else_s_is_not_believed_and_not_tried_again(
     ],
 )
 def test_an_answer_of_kms_without_a_key_is_none(content: str, status: int) -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
-
     async def run() -> None:
         async with (
-            scripted(made, answer(status, content)) as script,
+            scripted(MADE, answer(status, content)) as script,
             AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud,
         ):
             await cloud.generate_data_key("alias/x", {})
@@ -377,12 +374,11 @@ def test_an_answer_of_kms_without_a_key_is_none(content: str, status: int) -> No
 def test_what_kms_refuses_is_the_failure_that_boto3_would_bring(
     status: int, code: str, kind: type[Failure], reason: str
 ) -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
     refused = answer(status, json.dumps({"__type": code, "Message": "m"}))
 
     async def run() -> Failure:
         async with (
-            scripted(made, *[refused] * 3) as script,
+            scripted(MADE, *[refused] * 3) as script,
             AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud,
         ):
             await cloud.generate_data_key("alias/x", {})
