@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 import pytest
 import trustme
+import uvloop
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 
@@ -44,12 +45,12 @@ def _at_once(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.001)  # tries follow at once
 
 
-def story(url: str, work: Callable[[AwsCloud], Awaitable[Any]]) -> Any:
+def story(url: str, work: Callable[[AwsCloud], Awaitable[Any]], loop: Callable[[Any], Any] = asyncio.run) -> Any:
     async def run() -> Any:
         async with AwsCloud(region="us-east-1", endpoint_url=url) as cloud:
             return await work(cloud)
 
-    return asyncio.run(run())
+    return loop(run())
 
 
 async def put(cloud: AwsCloud, key: str = "in/k", body: bytes = b"x", **more: Any) -> bool:
@@ -156,8 +157,9 @@ def certified(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[ssl.
     yield server
 
 
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
 def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with certified(monkeypatch, tmp_path) as server, quick_aws(tls=server) as (url, service):
 
@@ -169,7 +171,7 @@ def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
             for number in range(2):
                 await put(cloud, f"k{number}")
 
-        story(url, work)
+        story(url, work, loop)
         assert service.counts == {"s3": 3}
         sent = [one.fields for one in service.asked[-2:]]
         assert {one["x-amz-content-sha256"] for one in sent} == {"UNSIGNED-PAYLOAD"}
@@ -181,7 +183,9 @@ def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
 # --- Faults
 
 
-def with_way(*acts: Any, tries: int = 3, monkeypatch: pytest.MonkeyPatch) -> tuple[bool | Failure, Script, AwsCloud]:
+def with_way(
+    *acts: Any, tries: int = 3, loop: Callable[[Any], Any] = asyncio.run, monkeypatch: pytest.MonkeyPatch
+) -> tuple[bool | Failure, Script, AwsCloud]:
     """What a put comes to that goes without boto3, when the service does this to it."""
     monkeypatch.setattr(module, "TRIES", tries)
 
@@ -194,13 +198,15 @@ def with_way(*acts: Any, tries: int = 3, monkeypatch: pytest.MonkeyPatch) -> tup
             except Failure as failure:
                 return failure, script, cloud
 
-    return asyncio.run(run())
+    result: tuple[bool | Failure, Script, AwsCloud] = loop(run())
+    return result
 
 
 def xml(status: int, code: str, **fields: str) -> bytes:
     return answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>", **fields)
 
 
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])  # the receiver's own is uvloop
 @pytest.mark.parametrize(
     "faults",
     [
@@ -219,8 +225,10 @@ def xml(status: int, code: str, **fields: str) -> bytes:
         [xml(500, "InternalError"), Act.CLOSE_BEHIND],
     ],
 )
-def test_what_may_pass_is_tried_again(faults: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    stored, script, _ = with_way(*faults, monkeypatch=monkeypatch)
+def test_what_may_pass_is_tried_again(
+    faults: list[Any], loop: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, script, _ = with_way(*faults, loop=loop, monkeypatch=monkeypatch)
     assert stored is True
     assert [one.line for one in script.asked] == ["PUT /bucket/second HTTP/1.1"] * (len(faults) + 1)
 
