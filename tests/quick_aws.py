@@ -277,7 +277,7 @@ def main() -> None:
         loop = asyncio.get_running_loop()
         port = int(sys.argv[1]) if len(sys.argv) > 1 else 4599
         server = await loop.create_server(lambda: Talk(aws), "127.0.0.1", port, backlog=512)
-        print(f"http://127.0.0.1:{port}", flush=True)  # noqa: T201
+        print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
         async with server:
             while True:
                 await asyncio.sleep(2)
