@@ -7,6 +7,7 @@ import json
 import math
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from inbound.schema import keys
 
 LARGEST = 256 * 1024 * 1024  # octets of one message file
 LONGEST_LINE = 512 * 1024 * 1024  # of a batch: a message in base64 and its envelope
+ROOM = 16 * 1024 * 1024  # octets of a batch's messages under way at a time; a larger one goes through alone
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -76,6 +78,16 @@ def _request(document: dict[str, Any]) -> Request:
     if request.now is not None and not math.isfinite(request.now):
         raise RequestError("'now' is no time")
     return request
+
+
+def size_of(request: Request) -> int:
+    """About how many octets the message has, 0 when that cannot be told without reading it."""
+    if request.raw is not None:
+        return len(request.raw)
+    try:
+        return Path(request.path).stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def octets_of(request: Request, *, as_is: bool, stdin: Callable[[], bytes]) -> bytes:
@@ -148,6 +160,33 @@ def document(record: Record, path: str) -> dict[str, Any]:
     return record.judgement(path)
 
 
+class Room:
+    """So many octets of messages are under way at a time, so that a batch's memory does not depend on what is in it."""
+
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+        self._used = 0
+        self._change = asyncio.Condition()
+
+    @asynccontextmanager
+    async def taken(self, octets: int) -> AsyncIterator[None]:
+        """Wait until there is room for these, or nothing else there."""
+        async with self._change:
+            await self._change.wait_for(lambda: not self._used or self._used + octets <= self._octets)
+            self._used += octets
+        try:
+            yield
+        finally:
+            async with self._change:
+                self._used -= octets
+                self._change.notify_all()
+
+    async def vacancy(self) -> None:
+        """Wait until it is not full."""
+        async with self._change:
+            await self._change.wait_for(lambda: self._used < self._octets)
+
+
 async def in_order(
     items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Outcome]], *, jobs: int
 ) -> AsyncIterator[Outcome]:
@@ -157,7 +196,9 @@ async def in_order(
     async def feed() -> None:
         try:
             async for item in items:
-                await waiting.put(asyncio.ensure_future(work(item)))
+                task = asyncio.ensure_future(work(item))
+                del item  # it may be large, and the task lets go of it
+                await waiting.put(task)
         finally:
             await waiting.put(None)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,11 +63,32 @@ def requests(count: int) -> Iterator[bytes]:
         yield json.dumps(request if at % 10 != 5 else request | {"what": 1}).encode() + b"\n"
 
 
-def resident(process: int) -> int:
-    """KiB of memory that it has now."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+def resident(process: int, *, highest: bool = False) -> int:
+    """KiB of memory that it has now, or has had at most."""
+    what = "VmHWM" if highest else "VmRSS"
+    found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1])
+
+
+@contextmanager
+def batch(directory: Path, jobs: int) -> Iterator[tuple[int, IO[bytes], IO[bytes]]]:
+    """A batch under way: its process id, and where it reads and writes. It must end well."""
+    with (
+        DnsServer(zone()) as dns,
+        subprocess.Popen(
+            [sys.executable, "-m", "inbound", "check", "--batch", "--jobs", str(jobs), "--resolver", dns.address],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+        ) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        yield process.pid, process.stdin, process.stdout
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def through(stdin: IO[bytes], stdout: IO[bytes], lines: list[bytes]) -> list[dict[str, Any]]:
@@ -82,25 +104,29 @@ def through(stdin: IO[bytes], stdout: IO[bytes], lines: list[bytes]) -> list[dic
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="there is no /proc")
 def test_memory_is_after_two_thousand_mails_what_it_was_after_three_hundred(tmp_path: Path) -> None:
     lines = list(requests(ALL))
-    with (
-        DnsServer(zone()) as dns,
-        subprocess.Popen(
-            [sys.executable, "-m", "inbound", "check", "--batch", "--jobs", "2", "--resolver", dns.address],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(),
-        ) as process,
-    ):
-        assert process.stdin
-        assert process.stdout
-        documents = through(process.stdin, process.stdout, lines[:WARM])
-        before = resident(process.pid)
-        documents += through(process.stdin, process.stdout, lines[WARM:])
-        after = resident(process.pid)
-        process.stdin.close()
-        assert process.wait(30) == 0
+    with batch(tmp_path, jobs=2) as (process, stdin, stdout):
+        documents = through(stdin, stdout, lines[:WARM])
+        before = resident(process)
+        documents += through(stdin, stdout, lines[WARM:])
+        after = resident(process)
     assert [document["path"] for document in documents] == [str(at) for at in range(ALL)]
     assert {document["dmarc"]["result"] for document in documents[1::10]} == {"pass"}
     assert after - before < GROWTH, (before, after)
     assert after < 200 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="there is no /proc")
+def test_large_mails_go_through_one_after_the_other_however_many_jobs_there_are(tmp_path: Path) -> None:
+    large = signed("d1.example")
+    attached = base64.encodebytes(bytes(range(256)) * 36_000).replace(b"\n", b"\r\n")
+    (tmp_path / "large.eml").write_bytes(large.removesuffix(b"--b--\r\n") + b"--b\r\n\r\n" + attached + b"--b--\r\n")
+    request = json.dumps({"path": "large.eml", "rcpt_to": ["support@example.com"]}).encode() + b"\n"
+    with batch(tmp_path, jobs=8) as (process, stdin, stdout):
+        through(stdin, stdout, [request] * 2)
+        before = resident(process, highest=True)
+        stdin.writelines([request] * 16)
+        stdin.flush()
+        results = [json.loads(stdout.readline())["dkim"]["result"] for _ in range(16)]
+        after = resident(process, highest=True)
+    assert results == ["fail"] * 16
+    assert after - before < 3 * len(attached) // 1024, (before, after)  # eight at once took thirteen

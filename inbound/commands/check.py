@@ -15,7 +15,18 @@ from typing import Any
 import uvloop
 
 from inbound.app import STAGES, Judge
-from inbound.check import LONGEST_LINE, Request, RequestError, in_order, mail_of, octets_of, request_of
+from inbound.check import (
+    LONGEST_LINE,
+    ROOM,
+    Request,
+    RequestError,
+    Room,
+    in_order,
+    mail_of,
+    octets_of,
+    request_of,
+    size_of,
+)
 from inbound.clients.dns import Counters
 from inbound.commands import UNABLE, WELL, command, put, settings_of
 from inbound.errors import ConfigurationError, Problem
@@ -93,14 +104,16 @@ class _Judging:
         self._clock = clock
         self._as_is = as_is
         self._stdin = stdin
+        self.room = Room(ROOM)
 
     async def record(self, request: Request) -> Record:
         """Judge one message. Raises RequestError."""
         self._clock.set(request.now)
-        raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
-        domains, secret = self._judge.settings.domains, self._judge.sight.secret
-        mail = mail_of(request, raw, secret=secret, domains=domains, now=time.time())
-        return await self._judge.judge(mail)
+        async with self.room.taken(size_of(request)):
+            raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
+            domains, secret = self._judge.settings.domains, self._judge.sight.secret
+            mail = mail_of(request, raw, secret=secret, domains=domains, now=time.time())
+            return await self._judge.judge(mail)
 
     @property
     def counters(self) -> Counters:
@@ -112,6 +125,7 @@ class _Judging:
         path = None
         try:
             request = request_of(line)
+            del line  # of a large message it is half of all that is held
             path = request.path
             return (await self.record(request)).judgement(path)
         except RequestError as error:
@@ -165,6 +179,8 @@ async def _check_batch(judging: _Judging, *, jobs: int) -> int:
         while line := await asyncio.to_thread(sys.stdin.buffer.readline, LONGEST_LINE):
             if line.strip():
                 yield line
+            del line  # it may be a large message's
+            await judging.room.vacancy()
 
     started, judged, unjudged = time.monotonic(), 0, 0
     async for document in in_order(lines(), judging.document, jobs=jobs):

@@ -37,7 +37,7 @@ _ORDER = (
     "x-ses-receipt",
 )
 _MAY_LACK = frozenset({"x-ses-spam-verdict", "x-ses-virus-verdict"})
-_BY = re.compile(r" by (\S{1,255}) with [A-Za-z0-9]{1,20} id ([0-9a-v]{40})")
+_BY = re.compile(r" by (\S{1,255}) with [A-Za-z0-9]{1,20} id ([0-9a-v]{40});?")  # without `for`, the date follows
 _FOR = re.compile(r" for (.{1,1000});")
 _WORDS: dict[str, dict[str, Status]] = {
     "spf": {

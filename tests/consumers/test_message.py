@@ -1,6 +1,7 @@
 """A stored message is read into JMAP's names (RFC 8621 4); only the receiver's own block is believed."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from inbound.consumer.message import safe_name
 from inbound.consumer.reading import PREVIEW, parse
 from inbound.errors import TooBig
 from inbound.mail import Headers
+from inbound.trace import header_block
 from inbound.verdicts import Status
-from tests.actions.letters import ID
+from tests.actions.letters import ID, VERDICTS, letter
 from tests.consumers.stored import OURS, SES_BLOCK
 
 PDF = (
@@ -300,6 +302,13 @@ def test_our_own_block_is_read() -> None:
     assert (found.mail_from, found.recipient) == ("pat@sender.example", "support@example.com")
     assert found.results == ("spf=pass", "dkim=pass", "dmarc=pass", "iprev=pass")
     assert (found.verdicts.spf, found.verdicts.dmarc) == (Status.PASS, Status.PASS)
+
+
+def test_our_block_of_a_message_for_several_names_none_of_them_and_is_believed() -> None:
+    several = replace(letter().mail, rcpt_to=("support@example.com", "sales@example.com"))
+    found = block(header_block(several, VERDICTS, hostname="mx.example.com", authserv_id="mx.example.com") + MIXED)
+    assert (found.whole, found.id, found.received_by, found.recipient) == (True, ID, "mx.example.com", "")
+    assert (found.received, found.verdicts.dmarc) == (block(OURS).received, Status.PASS)
 
 
 def without(*names: str) -> bytes:
