@@ -55,7 +55,7 @@ class Asked:
 
 
 class QuickAws:
-    """The services. `keep` false forgets the content of objects and remembers their keys."""
+    """The services. `keep` false remembers nothing: every object is new."""
 
     def __init__(self, *, keep: bool = True) -> None:
         self.keep = keep
@@ -140,8 +140,8 @@ class QuickAws:
             case "PUT":
                 if asked.fields.get("if-none-match") == "*" and there is not None:
                     raise Refused(412, "PreconditionFailed")
-                content = asked.content if self.keep else b""
-                self.objects[asked.path] = content, asked.fields if self.keep else {}
+                if self.keep:
+                    self.objects[asked.path] = asked.content, asked.fields
                 return Said(200, fields={"ETag": '"0"'})
             case "GET" | "HEAD":
                 if there is None:
@@ -277,7 +277,7 @@ def main() -> None:
         loop = asyncio.get_running_loop()
         port = int(sys.argv[1]) if len(sys.argv) > 1 else 4599
         server = await loop.create_server(lambda: Talk(aws), "127.0.0.1", port, backlog=512)
-        print(f"http://127.0.0.1:{port}", flush=True)  # noqa: T201
+        print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
         async with server:
             while True:
                 await asyncio.sleep(2)

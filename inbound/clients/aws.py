@@ -99,7 +99,7 @@ class AwsCloud:
 
     async def __aenter__(self) -> Self:
         self._connections = Connections(self._clients.trust, connect=CONNECT_SECONDS, read=READ_SECONDS, most=THREADS)
-        self._direct = Direct(self._connections, tries=TRIES)
+        self._direct = Direct(self._connections)
         return self
 
     async def __aexit__(
@@ -183,8 +183,6 @@ class AwsCloud:
         """KMS GenerateDataKey, AES-256, with the encryption context, unless there is a key to be shared."""
         make = partial(self._data_key, key, context, role_arn)
         with _ours():
-            if sharing is None:
-                return await make()
             return await self.data_keys.get((key, role_arn, *context.items()), sharing, octets, make)
 
     async def _data_key(self, key: str, context: Mapping[str, str], role_arn: str | None) -> DataKey:

@@ -8,8 +8,9 @@ Every mail makes these calls, and boto3's own work for each is ten times as much
 2. There is no way, and boto3 goes on, where the signature is another than SigV4 with the session's own credentials (S3
    Express, multi-region access points), or a proxy is to be used.
 3. Credentials stay botocore's: the current ones are asked for at each call, and refreshed in a thread.
-4. Tries, waits and what is worth another try are those of botocore's standard mode; its retry quota is used. A kept
-   connection that was closed meanwhile costs no try. A clock that is wrong is corrected by the service's own (`Date`).
+4. What is worth another try, how long to wait before it and how many tries all calls may cost are asked of botocore's own
+   standard mode; a certificate is not worth one. A kept connection that was closed meanwhile costs no try. A clock that is
+   wrong is corrected by the service's own (`Date`).
 5. What a service answers is made into botocore's own error, so that the same means the same. A redirect and a wrong region
    are `Moved`: boto3 finds the new way.
 """
@@ -25,18 +26,20 @@ import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from botocore import exceptions as botocore
+from botocore.awsrequest import AWSResponse
 from botocore.parsers import ResponseParserError, create_parser
+from botocore.retries import standard
 from botocore.retries.quota import RetryQuota
 from botocore.utils import get_environ_proxies
 
 from inbound.clients import DataKey
-from inbound.clients.aws_errors import http_status
+from inbound.clients.aws_errors import error_code
 from inbound.clients.http1 import Connections, CutOff, Origin, origin_of
 from inbound.clients.http_answers import Answer, NotUnderstood
 from inbound.clients.sigv4 import UNSIGNED, Credentials, Signer, payload_hash
@@ -44,32 +47,10 @@ from inbound.offload import offload
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 20.0  # seconds between tries, as botocore
-RETRY_COST, TIMEOUT_COST = 5, 10  # of the quota, as botocore
 BIG = 256 * 1024  # octets that are too many to be hashed without a thread
 MOST_STALE = 64  # kept connections in a row that turn out to be closed
 SKEW_SECONDS = 60.0  # a difference of clocks that is worth a correction
 
-_TRANSIENT = frozenset({429, 500, 502, 503, 504})
-_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"})
-_THROTTLED_CODES = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "EC2ThrottledException",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
 _SKEWED_CODES = frozenset(
     {"RequestTimeTooSkewed", "RequestExpired", "InvalidSignatureException", "SignatureDoesNotMatch"}
 )
@@ -80,6 +61,41 @@ _MOVED_CODES = frozenset(
 
 class Moved(Exception):
     """The way is another one now."""
+
+
+class Retries:
+    """botocore's standard mode, for the calls of one operation of a client: its tries, its waits, a quota for all of them."""
+
+    def __init__(self, client: Any, operation: str) -> None:
+        throttling = standard.ThrottlingErrorDetector(standard.RetryEventAdapter())
+        self._operation = client.meta.service_model.operation_model(operation)
+        self._worth = standard.StandardRetryConditions(client.meta.config.retries["total_max_attempts"])
+        self._backoff = standard.ExponentialBackoff(random=random.random, throttling_detector=throttling)
+        self._quota = RetryQuota()
+        self._within = standard.RetryQuotaChecker(self._quota, throttling)
+
+    def wait(self, error: Exception, attempt: int, spent: dict[str, int]) -> float | None:
+        """Seconds before the next try, None when there is none. `spent` is what this call has taken of the quota."""
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            return None
+        answered = error.response if isinstance(error, botocore.ClientError) else None
+        met: Any = (answered or {}).get("ResponseMetadata")
+        context = standard.RetryContext(
+            attempt_number=attempt,
+            operation_model=self._operation,
+            parsed_response=answered,
+            http_response=AWSResponse("", met["HTTPStatusCode"], met["HTTPHeaders"], None) if answered else None,
+            caught_exception=None if answered else error,
+            request_context=spent,
+        )
+        if not self._worth.is_retryable(context) or not self._within.acquire_retry_quota(context):
+            return None
+        seconds: float = self._backoff.delay_amount(context)
+        return seconds
+
+    def done(self, spent: Mapping[str, int]) -> None:
+        """A call has succeeded: what its last try again has cost comes back, or a little if there was none."""
+        self._quota.release(spent.get("retry_quota_capacity", 1))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,8 +111,8 @@ class Way:
     hashed: bool  # the payload is part of what is signed
     checksum: bool  # CRC-32 is sent
     parser: Any
+    retries: Retries
     skew: float = 0.0  # seconds that the service's clock is before ours
-    quota: RetryQuota = field(default_factory=RetryQuota)
 
 
 class Seen:
@@ -139,7 +155,11 @@ def _way(
     scope = rest.partition("Credential=")[2].partition(",")[0].split("/")
     url = urlsplit(address)
     plain = scheme == "AWS4-HMAC-SHA256" and len(scope) == 5 and "x-amz-s3session-token" not in sent  # noqa: PLR2004
-    if not plain or url.query or not url.path.endswith(suffix) or get_environ_proxies(address):
+    as_it_stands = (
+        scope[3:4] == ["s3"] or url.path == "/"
+    )  # other services sign a path made plain and encoded once more
+    known = plain and as_it_stands and not url.query and url.path.endswith(suffix)
+    if not known or get_environ_proxies(address):
         return None
     fields = {"host": url.netloc.rpartition("@")[2], "user-agent": sent.get("user-agent", "inbound")}
     fields |= {
@@ -156,6 +176,7 @@ def _way(
         hashed="UNSIGNED" not in payload,
         checksum="x-amz-sdk-checksum-algorithm" in sent,
         parser=create_parser(client.meta.service_model.metadata["protocol"]),
+        retries=Retries(client, operation),
     )
 
 
@@ -164,11 +185,10 @@ def _text(value: bytes | str) -> str:
 
 
 class Direct:
-    """The two calls. `tries` of each as botocore counts them."""
+    """The two calls."""
 
-    def __init__(self, connections: Connections, *, tries: int) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._tries = tries
         self.retries = 0
 
     async def put_object(self, way: Way, key: str, body: bytes, fields: Mapping[str, str]) -> None:
@@ -204,20 +224,19 @@ class Direct:
         self, way: Way, method: str, path: str, fields: Mapping[str, str], body: bytes, payload: str
     ) -> Answer:
         """As often as it takes. Raises botocore's errors, and Moved."""
-        spent = 1
+        spent: dict[str, int] = {}
         for attempt in itertools.count(1):
             try:
                 answer = await self._try(way, method, path, fields, body, payload)
             except (botocore.ClientError, botocore.HTTPClientError, botocore.ConnectionError) as error:
-                cost = TIMEOUT_COST if isinstance(error, botocore.ReadTimeoutError) else RETRY_COST
-                if attempt >= self._tries or not _may_pass(error) or not way.quota.acquire(cost):
+                seconds = way.retries.wait(error, attempt, spent)
+                if seconds is None:
                     raise
-                spent = cost
             else:
-                way.quota.release(spent)
+                way.retries.done(spent)
                 return answer
             self.retries += 1
-            await asyncio.sleep(min(random.random() * 2 ** (attempt - 1), LONGEST_WAIT))  # noqa: S311 - only spreads the tries
+            await asyncio.sleep(seconds)
         raise AssertionError  # the last try raises
 
     async def _try(
@@ -244,7 +263,7 @@ class Direct:
             if answer.status < 300:  # noqa: PLR2004 - HTTP
                 return answer
             refused = _error(way, answer)
-            if corrected or not (_code(refused) in _SKEWED_CODES and _corrected(way, answer)):
+            if corrected or not (error_code(refused) in _SKEWED_CODES and _corrected(way, answer)):
                 raise refused
             corrected = True
 
@@ -265,11 +284,6 @@ def _url(way: Way, path: str) -> str:
     return f"{'https' if way.origin.tls else 'http'}://{way.fields['host']}{path}"
 
 
-def _code(error: botocore.ClientError) -> str:
-    code: str = error.response.get("Error", {}).get("Code", "")
-    return code
-
-
 def _error(way: Way, answer: Answer) -> botocore.ClientError:
     """What botocore would have raised. Raises Moved."""
     try:
@@ -277,19 +291,11 @@ def _error(way: Way, answer: Answer) -> botocore.ClientError:
             {"status_code": answer.status, "headers": answer.fields, "body": answer.content}, None
         )
     except ResponseParserError:  # a proxy's page
-        parsed = {"Error": {}, "ResponseMetadata": {"HTTPStatusCode": answer.status}}
+        parsed = {"Error": {}, "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.fields}}
     error = botocore.ClientError(parsed, way.operation)
-    if 300 <= answer.status < 400 or _code(error) in _MOVED_CODES:  # noqa: PLR2004 - HTTP
-        raise Moved(f"{answer.status} {_code(error)}")
+    if 300 <= answer.status < 400 or error_code(error) in _MOVED_CODES:  # noqa: PLR2004 - HTTP
+        raise Moved(f"{answer.status} {error_code(error)}")
     return error
-
-
-def _may_pass(error: Exception) -> bool:
-    """Worth another try, as botocore's standard mode sees it; a certificate is not."""
-    if isinstance(error, botocore.ClientError):
-        status, code = http_status(error), _code(error)
-        return status in _TRANSIENT or code in _TRANSIENT_CODES | _THROTTLED_CODES
-    return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
 def _corrected(way: Way, answer: Answer) -> bool:

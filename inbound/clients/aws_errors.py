@@ -18,10 +18,16 @@ def http_status(error: botocore.ClientError) -> int:
     return status
 
 
+def error_code(error: botocore.ClientError) -> str:
+    """The service's own word for it, "" when it had none."""
+    code: str = error.response.get("Error", {}).get("Code", "")
+    return code
+
+
 def failure(error: botocore.ClientError | botocore.BotoCoreError) -> Failure:
     """What an error of botocore means for us."""
     if isinstance(error, botocore.ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
+        code = error_code(error)
         detail = f"{error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"[:500]
         kind, reason = _CODES.get(code) or _by_status(http_status(error))
         return kind(reason, detail)
@@ -103,7 +109,7 @@ _CODES: Mapping[str, tuple[type[Failure], str]] = {
             """InternalError InternalFailure ServiceUnavailable ServiceUnavailableException KeyUnavailableException
             DependencyTimeoutException KMSInternalException ServiceException ResourceNotReadyException
             ResourceConflictException SnapStartNotReadyException SnapStartRegenerationFailureException
-            CodeArtifactUserPendingException EFSIOException OperationAborted""",
+            CodeArtifactUserPendingException EFSIOException OperationAborted NoSuchUpload""",
         ),
         (TemporaryFailure, why.CONFLICT, """ConditionalRequestConflict"""),
         (

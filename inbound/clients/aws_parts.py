@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from botocore import exceptions as botocore
 
 from inbound.clients import Body, Piece, Terms
-from inbound.clients.aws_errors import http_status
+from inbound.clients.aws_errors import error_code, http_status
 from inbound.errors import TemporaryFailure
 
 log = logging.getLogger(__name__)
@@ -66,14 +66,19 @@ def condition(terms: Terms) -> dict[str, str]:
 
 def must_not_be_there(s3: Any, bucket: str, key: str) -> None:
     """What a store does that knows the condition: 412 when an object is there. Raises botocore's errors."""
+    if _is_there(s3, bucket, key):
+        said: Any = {"Error": {"Code": "PreconditionFailed"}, "ResponseMetadata": {"HTTPStatusCode": 412}}
+        raise botocore.ClientError(said, "HeadObject")
+
+
+def _is_there(s3: Any, bucket: str, key: str) -> bool:
     try:
         s3.head_object(Bucket=bucket, Key=key)
     except botocore.ClientError as error:
         if http_status(error) == 404:  # noqa: PLR2004 - HTTP
-            return
+            return False
         raise
-    said: Any = {"Error": {"Code": "PreconditionFailed"}, "ResponseMetadata": {"HTTPStatusCode": 412}}
-    raise botocore.ClientError(said, "HeadObject")
+    return True
 
 
 class Upload:
@@ -116,11 +121,9 @@ class Upload:
             if http_status(error) == 501 and on:  # noqa: PLR2004 - HTTP
                 must_not_be_there(self._s3, self._bucket, self._key)
                 complete()
-            elif error.response.get("Error", {}).get("Code") == "NoSuchUpload" and on:
-                # An earlier try of this call was done, and the answer lost: then the object is there.
-                self._s3.head_object(Bucket=self._bucket, Key=self._key)
-            else:
+            elif error_code(error) != "NoSuchUpload" or not on or not _is_there(self._s3, self._bucket, self._key):
                 raise
+            # An earlier try of this call was done, and its answer was lost.
 
     def _must_be_wanted(self) -> None:
         if self._given_up.is_set():

@@ -78,8 +78,10 @@ class _Put:
     outcome: bool | Failure = False
 
     def record(self) -> Record:
+        """For the log; what is made piece by piece is made once, and written from here to its place too."""
+        self.body = body = whole(self.body)
         head = [self.bucket, self.key, self.metadata.decode("utf-8"), *([True] if self.replaces else [])]
-        return Record(when=time.time_ns(), head=json_of(head), body=whole(self.body))
+        return Record(when=time.time_ns(), head=json_of(head), body=body)
 
 
 class Buckets:

@@ -41,8 +41,12 @@ class DataKeys:
         self._kept: dict[Name, _Kept] = {}
         self._made: dict[Name, asyncio.Task[None]] = {}
 
-    async def get(self, name: Name, sharing: Sharing, octets: int, make: Callable[[], Awaitable[DataKey]]) -> DataKey:
-        """A key for an object of so many octets. `name` says who may share it. Raises what `make` raises."""
+    async def get(
+        self, name: Name, sharing: Sharing | None, octets: int, make: Callable[[], Awaitable[DataKey]]
+    ) -> DataKey:
+        """A key for an object of so many octets; `name` says who may share it. Raises what `make` raises."""
+        if sharing is None:
+            return await make()
         if octets > sharing.octets:
             self.counters.data_keys_made += 1
             return await make()

@@ -114,10 +114,10 @@ class Connections:
                 found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, TimeoutError) as error:
             raise NotReached(f"{origin.host}: {error}") from error
-        for address in dict.fromkeys(str(entry[4][0]) for entry in found):
+        for address, port in dict.fromkeys((str(entry[4][0]), int(entry[4][1])) for entry in found):
             try:
                 async with asyncio.timeout(self._connect_seconds):
-                    _, connection = await loop.create_connection(_Connection, address, origin.port, **tls)
+                    _, connection = await loop.create_connection(_Connection, address, port, **tls)
             except ssl.SSLError:
                 raise
             except OSError as error:  # TimeoutError is one

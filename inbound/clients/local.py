@@ -138,8 +138,6 @@ class LocalCloud:
         """A 256-bit data key under a key file."""
         del role_arn
         make = partial(offload, self._keys.generate, key, context)
-        if sharing is None:
-            return await make()
         return await self.data_keys.get((key, *context.items()), sharing, octets, make)
 
     async def decrypt_data_key(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:

@@ -6,7 +6,8 @@ IAM User Guide, "Create a signed AWS API request".
    and a scope (day, region, service).
 2. The key is derived from the secret for one scope. It is kept as long as secret and day stay, so that signing is two hashes
    of a few hundred octets.
-3. All fields that are given are signed: without blanks around the value, and one where there are several.
+3. All fields that are given are signed: without blanks around the value, and one where there are several. Only not
+   `user-agent`, which whoever hands a request on may write anew.
 """
 
 import hashlib
@@ -15,11 +16,13 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 UNSIGNED = "UNSIGNED-PAYLOAD"  # S3's word for: TLS looks after it
 
 _NAME = re.compile(r"[a-z0-9-]+")
 _VALUE = re.compile(r"[ -~]*")
+_NOT_SIGNED = {"user-agent"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class Signer:
         for name, value in every.items():
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise ValueError(f"{name!r}: {value[:80]!r} cannot stand in a request")
-        names = sorted(every)
+        names = sorted(every.keys() - _NOT_SIGNED)
         listed = ";".join(names)
         canonical = "\n".join(
             (method, path, "", *[f"{name}:{' '.join(every[name].split())}" for name in names], "", listed, payload)
@@ -89,10 +92,6 @@ class Signer:
         return self._key
 
 
+@lru_cache(maxsize=4)
 def _stamp(now: int) -> str:
-    if now != _last[0]:
-        _last[:] = [now, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))]
-    return str(_last[1])
-
-
-_last: list[int | str] = [-1, ""]
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))

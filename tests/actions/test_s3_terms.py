@@ -19,6 +19,7 @@ from inbound.ruleset import loaded
 from inbound.settings import Settings
 from tests.actions.letters import ACCOUNT, CONTENT, ID, letter, local
 from tests.aws import bucket, client, kms_key
+from tests.quick_aws import quick_aws
 
 RULES = "rules:\n  - name: r\n    actions:\n      - s3: {{bucket: mail-in, {}}}\n"
 ELSEWHERE = "999999999999"
@@ -170,6 +171,40 @@ def test_messages_share_a_data_key_and_open_by_what_stands_with_them(
                 assert (place.counters.data_keys_made, place.counters.data_keys_used_again) == (3, 2)
 
     asyncio.run(work())
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_key_is_shared_within_a_bucket_a_rule_a_role_a_form_and_the_same_limits_only() -> None:
+    usual: dict[str, Any] = {"kms_key": "alias/shared", "cache_data_keys": {}}
+    role = "arn:aws:iam::123456789012:role/writer"
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("support", {"bucket": "one"}),
+        ("support", {"bucket": "two"}),
+        ("another", {"bucket": "one"}),
+        ("support", {"bucket": "one", "role_arn": role}),
+        ("support", {"bucket": "one", "format": "s3ec"}),
+        ("support", {"bucket": "one", "kms_key": "alias/other"}),
+        ("support", {"bucket": "one", "cache_data_keys": {"messages": "7"}}),
+    ]
+
+    async def work(url: str) -> None:
+        async with AwsCloud(region="us-east-1", endpoint_url=url) as cloud:
+            for turn in range(2):
+                for number, (rule, keys) in enumerate(kinds):
+                    given = letter()
+                    given = replace(given, rule=rule, mail=replace(given.mail, message_id=f"m{turn}-{number}"))
+                    await S3(**usual | keys).perform(given, cloud)
+            counted = cloud.counters
+            assert (counted.data_keys_made, counted.data_keys_used_again) == (len(kinds), len(kinds))
+
+    with quick_aws() as (url, service):
+        asyncio.run(work(url))
+    wrapped: dict[str, set[str]] = {}
+    for path, (_, fields) in service.objects.items():
+        number = path.rpartition("-")[2]
+        wrapped.setdefault(number, set()).add(fields.get("x-amz-meta-x-amz-key-v2") or fields["x-amz-meta-x-amz-3"])
+    assert [len(one) for one in wrapped.values()] == [1] * len(kinds)
+    assert len(set().union(*wrapped.values())) == len(kinds)
 
 
 def test_without_sharing_every_message_has_its_own_key(tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 import trustme
+import uvloop
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 
 from inbound.clients import StoredObject, Terms
 from inbound.clients import aws as module
@@ -33,6 +36,7 @@ from tests.scripted import Act, Early, Last, Script, answer, scripted
 
 META = {"x-amz-key-v2": "a" * 200, "x-amz-matdesc": '{"a":"b  c","d":"e"}'}
 OK = answer(200, ETag='"0"')
+MADE = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +45,12 @@ def _at_once(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.001)  # tries follow at once
 
 
-def story(url: str, work: Callable[[AwsCloud], Awaitable[Any]]) -> Any:
+def story(url: str, work: Callable[[AwsCloud], Awaitable[Any]], loop: Callable[[Any], Any] = asyncio.run) -> Any:
     async def run() -> Any:
         async with AwsCloud(region="us-east-1", endpoint_url=url) as cloud:
             return await work(cloud)
 
-    return asyncio.run(run())
+    return loop(run())
 
 
 async def put(cloud: AwsCloud, key: str = "in/k", body: bytes = b"x", **more: Any) -> bool:
@@ -83,7 +87,18 @@ TERMS = Terms(
 OURS = {"accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "expect", "x-amz-date"}
 
 
-KEYS = ["in/k", "/leading", "a b+c", "ünïcode/~x", "a%20b"]
+KEYS = [
+    "in/k",
+    "/leading",
+    "a b+c",
+    "ünïcode/~x",
+    "a%20b",
+    "a//b///c",
+    "./../a/../b/.",
+    "..",
+    "x?y=z#&;@:,$'()*![]|^`\\\"<>{}",
+    "\t\u2028📨",
+]
 
 
 @pytest.mark.parametrize("terms", [Terms(), TERMS, Terms(replaces=True, bucket_key=False)])
@@ -104,10 +119,8 @@ def test_a_request_is_boto3_s_own_but_for_its_date_and_its_retry_headers(terms: 
 
 
 def test_a_data_key_is_asked_for_as_boto3_asks() -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
-
     async def run() -> None:
-        async with scripted(made, made) as script, AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud:
+        async with scripted(MADE, MADE) as script, AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud:
             for _ in range(2):
                 await cloud.generate_data_key("alias/x", {"aws:ses:rule-name": "r"})
             theirs, ours = script.asked
@@ -144,8 +157,9 @@ def certified(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[ssl.
     yield server
 
 
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
 def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with certified(monkeypatch, tmp_path) as server, quick_aws(tls=server) as (url, service):
 
@@ -157,7 +171,7 @@ def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
             for number in range(2):
                 await put(cloud, f"k{number}")
 
-        story(url, work)
+        story(url, work, loop)
         assert service.counts == {"s3": 3}
         sent = [one.fields for one in service.asked[-2:]]
         assert {one["x-amz-content-sha256"] for one in sent} == {"UNSIGNED-PAYLOAD"}
@@ -169,7 +183,9 @@ def test_over_tls_a_checksum_goes_in_the_place_of_the_signed_hash(
 # --- Faults
 
 
-def with_way(*acts: Any, tries: int = 3, monkeypatch: pytest.MonkeyPatch) -> tuple[bool | Failure, Script, AwsCloud]:
+def with_way(
+    *acts: Any, tries: int = 3, loop: Callable[[Any], Any] = asyncio.run, monkeypatch: pytest.MonkeyPatch
+) -> tuple[bool | Failure, Script, AwsCloud]:
     """What a put comes to that goes without boto3, when the service does this to it."""
     monkeypatch.setattr(module, "TRIES", tries)
 
@@ -182,13 +198,15 @@ def with_way(*acts: Any, tries: int = 3, monkeypatch: pytest.MonkeyPatch) -> tup
             except Failure as failure:
                 return failure, script, cloud
 
-    return asyncio.run(run())
+    result: tuple[bool | Failure, Script, AwsCloud] = loop(run())
+    return result
 
 
 def xml(status: int, code: str, **fields: str) -> bytes:
     return answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>", **fields)
 
 
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])  # the receiver's own is uvloop
 @pytest.mark.parametrize(
     "faults",
     [
@@ -207,8 +225,10 @@ def xml(status: int, code: str, **fields: str) -> bytes:
         [xml(500, "InternalError"), Act.CLOSE_BEHIND],
     ],
 )
-def test_what_may_pass_is_tried_again(faults: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    stored, script, _ = with_way(*faults, monkeypatch=monkeypatch)
+def test_what_may_pass_is_tried_again(
+    faults: list[Any], loop: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, script, _ = with_way(*faults, loop=loop, monkeypatch=monkeypatch)
     assert stored is True
     assert [one.line for one in script.asked] == ["PUT /bucket/second HTTP/1.1"] * (len(faults) + 1)
 
@@ -225,6 +245,11 @@ def test_an_answer_that_was_lost_and_a_second_try_that_finds_the_object_are_succ
     [
         (xml(500, "InternalError"), TemporaryFailure, why.SERVICE_DOWN, 3),
         (xml(503, "SlowDown"), TemporaryFailure, why.THROTTLED, 3),
+        (xml(400, "RequestTimeout"), TemporaryFailure, why.TIMED_OUT, 3),
+        (xml(400, "ThrottledException"), TemporaryFailure, why.THROTTLED, 3),
+        (xml(429, "Whatever"), TemporaryFailure, why.THROTTLED, 3),
+        (answer(502, "<html>a proxy's page"), TemporaryFailure, why.SERVICE_DOWN, 3),
+        (Act.CLOSE_AT_ONCE, TemporaryFailure, why.UNREACHABLE, 3),
         (Act.RESET, TemporaryFailure, why.UNREACHABLE, 3),
         (xml(403, "AccessDenied"), PermanentFailure, why.ACCESS_DENIED, 1),
         (xml(403, "SignatureDoesNotMatch"), PermanentFailure, why.CREDENTIALS, 1),
@@ -242,6 +267,18 @@ def test_what_stays_is_the_failure_that_boto3_would_bring(
     failed, script, _ = with_way(*[act] * 4, monkeypatch=monkeypatch)
     assert isinstance(failed, kind)
     assert (reason, requests) == (failed.reason, len(script.asked))
+
+    async def by_boto3() -> tuple[Failure, int]:
+        async with scripted(*[act] * 4) as script:
+            cloud = AwsCloud(region="us-east-1", endpoint_url=script.url)
+            with pytest.raises(kind) as caught:
+                await put(cloud, "second")
+            cloud.close()
+            return caught.value, len(script.asked)
+
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    theirs, asked = asyncio.run(by_boto3())
+    assert (type(failed), failed.reason, requests) == (type(theirs), theirs.reason, asked)
 
 
 def test_a_conflict_with_another_write_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,11 +358,9 @@ def test_a_certificate_of_somebody_else_s_is_not_believed_and_not_tried_again(
     ],
 )
 def test_an_answer_of_kms_without_a_key_is_none(content: str, status: int) -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
-
     async def run() -> None:
         async with (
-            scripted(made, answer(status, content)) as script,
+            scripted(MADE, answer(status, content)) as script,
             AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud,
         ):
             await cloud.generate_data_key("alias/x", {})
@@ -347,12 +382,11 @@ def test_an_answer_of_kms_without_a_key_is_none(content: str, status: int) -> No
 def test_what_kms_refuses_is_the_failure_that_boto3_would_bring(
     status: int, code: str, kind: type[Failure], reason: str
 ) -> None:
-    made = answer(200, json.dumps({"Plaintext": "AAAA" * 10 + "AAA=", "CiphertextBlob": "AAAA", "KeyId": "k"}))
     refused = answer(status, json.dumps({"__type": code, "Message": "m"}))
 
     async def run() -> Failure:
         async with (
-            scripted(made, *[refused] * 3) as script,
+            scripted(MADE, *[refused] * 3) as script,
             AwsCloud(region="us-east-1", endpoint_url=script.url) as cloud,
         ):
             await cloud.generate_data_key("alias/x", {})
@@ -411,8 +445,8 @@ def test_a_role_that_cannot_be_assumed_is_a_failure_and_nothing_is_stored(monkey
 @contextmanager
 def shown(**changed: str) -> Iterator[Any]:
     """A client of boto3 that has shown a request; `changed` are its fields, and its `url`."""
-    s3: Any = boto3.client("s3", region_name="us-east-1")
-
+    tries = Config(retries={"mode": "standard", "total_max_attempts": 3})
+    s3: Any = boto3.client("s3", region_name="us-east-1", config=tries)
     url = changed.pop("url", "https://bucket.s3.us-east-1.amazonaws.com/in/k")
     headers = {
         "Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/s3/aws4_request, SignedHeaders=host",

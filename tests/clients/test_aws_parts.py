@@ -132,8 +132,11 @@ def test_a_last_step_whose_answer_was_lost_is_looked_after() -> None:
     lost = [BEGUN, PARTED, PARTED, PARTED, xml(404, "NoSuchUpload")]
     assert put(*lost, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") == (True, [*PARTS, END, "HEAD"])
     failed, asked = put(*lost, answer(404), xml(404, "NoSuchUpload"))
-    assert isinstance(failed, Failure)
+    assert isinstance(failed, TemporaryFailure)  # somebody has ended the upload: all of it may be tried again
     assert asked == [*PARTS, END, "HEAD", ABORT]
+    failed, asked = put(*lost, xml(404, "NoSuchUpload"), terms=Terms(replaces=True))
+    assert isinstance(failed, TemporaryFailure)  # whether what is there is ours cannot be told
+    assert asked == [*PARTS, "POST uploadId=u", ABORT]
 
 
 def test_an_upload_that_nobody_waits_for_any_longer_is_aborted() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inbound.clients import DataKey, Sharing
 from inbound.clients.data_keys import DataKeys
@@ -89,6 +91,37 @@ def test_many_at_once_wait_for_one_call() -> None:
         assert sorted(one.wrapped for one in got) == [b"1"] * 3 + [b"2"] * 3 + [b"3"] * 3
 
     assert len(story(work).made) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 3)), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 50),
+)
+def test_no_key_is_used_beyond_its_limits_or_by_another_name_whoever_asks_when(
+    asked: list[tuple[str, int, int]], messages: int, octets: int
+) -> None:
+    limits = Sharing(scope="bucket", messages=messages, octets=octets, seconds=60)
+    used: dict[bytes, list[tuple[str, int]]] = {}
+
+    async def work(keys: DataKeys, kms: Kms) -> None:
+        async def one(name: str, size: int, turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            got = await keys.get(name, limits, size, kms)
+            assert bytes(got.plaintext) == bytes([int(got.wrapped)]) * 32  # not overwritten
+            used.setdefault(got.wrapped, []).append((name, size))
+
+        await asyncio.gather(*[one(*who) for who in asked])
+
+    made = story(work).made
+    assert {one.wrapped for one in made} == used.keys()
+    assert sum(map(len, used.values())) == len(asked)
+    for uses in used.values():
+        assert len({name for name, _ in uses}) == 1
+        assert len(uses) <= messages
+        assert len(uses) == 1 or sum(size for _, size in uses) <= octets
 
 
 def test_a_failure_is_that_of_all_who_waited_and_not_of_the_next() -> None:

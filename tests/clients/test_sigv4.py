@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inbound.clients.aws_direct import encoded_key
 from inbound.clients.sigv4 import Credentials, Signer, payload_hash
 
 NOW = datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp()
@@ -33,25 +34,54 @@ def test_aws_s_own_example_has_its_signature() -> None:
 PRINTABLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 VALUE = st.lists(st.text(PRINTABLE, min_size=1, max_size=9), max_size=4).map("  ".join)
 NAME = st.text("abcdefgh0123456789-", min_size=1, max_size=12).map("x-amz-meta-".__add__)
-PATH = st.text("abcXYZ019._~-/", max_size=30).map("/".__add__)
+KEY = st.text(max_size=30) | st.text("ab ./%+~ü", max_size=30)
+WORD = st.text(PRINTABLE, min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.dictionaries(NAME, VALUE, max_size=6), PATH, st.binary(max_size=50), st.none() | st.text(PRINTABLE, min_size=1)
-)
-def test_every_request_is_signed_as_botocore_signs_it(
-    fields: dict[str, str], path: str, body: bytes, token: str | None
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(NAME, VALUE, max_size=6), KEY, st.binary(max_size=50), st.tuples(WORD, WORD, st.none() | WORD))
+def test_every_put_is_signed_as_botocore_signs_it(
+    fields: dict[str, str], key: str, body: bytes, who: tuple[str, str, str | None]
 ) -> None:
-    host = "bucket.s3.eu-west-1.amazonaws.com"
+    host, path = "bucket.s3.eu-west-1.amazonaws.com", f"/{encoded_key(key)}"
     theirs: Any = AWSRequest(method="PUT", url=f"http://{host}{path}", data=body, headers=fields)
-    S3SigV4Auth(BotocoreCredentials("AK", "secret", token), "s3", "eu-west-1").add_auth(theirs)
+    S3SigV4Auth(BotocoreCredentials(*who), "s3", "eu-west-1").add_auth(theirs)
 
-    now = datetime.strptime(theirs.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    given = {**fields, "host": host, "x-amz-content-sha256": payload_hash(body)}
-    credentials = Credentials(access_key="AK", secret_key="secret", token=token)
-    ours = Signer("s3", "eu-west-1").signed("PUT", path, given, payload_hash(body), credentials, now=now)
+    given = {**fields, "user-agent": "x", "host": host, "x-amz-content-sha256": payload_hash(body)}
+    ours = Signer("s3", "eu-west-1").signed(
+        "PUT", path, given, payload_hash(body), credentials(*who), now=when(theirs.headers["X-Amz-Date"])
+    )
     assert theirs.headers["Authorization"] == ours["authorization"]
+    assert theirs.headers.get("X-Amz-Security-Token") == ours.get("x-amz-security-token")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=50), st.tuples(WORD, WORD, st.none() | WORD))
+def test_a_call_of_another_service_is_signed_as_botocore_signs_it(
+    body: bytes, who: tuple[str, str, str | None]
+) -> None:
+    host = "kms.eu-west-1.amazonaws.com"
+    fields = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "TrentService.GenerateDataKey"}
+    theirs: Any = AWSRequest(method="POST", url=f"https://{host}/", data=body, headers=fields)
+    SigV4Auth(BotocoreCredentials(*who), "kms", "eu-west-1").add_auth(theirs)
+
+    ours = Signer("kms", "eu-west-1").signed(
+        "POST",
+        "/",
+        {**fields, "host": host},
+        payload_hash(body),
+        credentials(*who),
+        now=when(theirs.headers["X-Amz-Date"]),
+    )
+    assert theirs.headers["Authorization"] == ours["authorization"]
+
+
+def credentials(access_key: str, secret_key: str, token: str | None) -> Credentials:
+    return Credentials(access_key=access_key, secret_key=secret_key, token=token)
+
+
+def when(stamp: str) -> float:
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def test_a_new_day_and_new_credentials_have_a_new_key() -> None:
