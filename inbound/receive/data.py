@@ -4,17 +4,20 @@
    NUL between them) is content, and such content is a flaw: two servers never see two different messages in one.
    Where the settings say `normalise`, a bare LF or CR becomes CRLF, but only when the end has been found: it ends no message.
 2. A flawed message is read to its end without being kept and then refused with its first flaw.
-3. Octets are handled in the chunks they come in, never line by line, and kept in a `BytesIO`, which grows in place and hands
-   its content out without a copy: no step costs more than its chunk, and memory stays near the size of the message.
+3. Octets are handled in the chunks they come in, never line by line, and kept in a `BytesIO`, which grows in place (of a large
+   message by `memory`) and hands its content out without a copy: no step costs more than its chunk, and memory stays near the
+   size of the message.
 """
 
 import io
 import re
 
+from inbound.receive.memory import roomy
 from inbound.reply import Reply
 from inbound.settings import Limits
 
 END = b"\r\n.\r\n"
+LARGE = 256 * 1024  # octets from which a message gets all the room that it may need
 BARE = Reply(
     550, "5.6.11", "bare CR, bare LF and NUL are not taken in a message (RFC 5321 2.3.8)", "bare line end or NUL"
 )
@@ -71,7 +74,10 @@ class Content:
         if bare or b"\0" in piece or min(overlong, large) < len(piece):
             self._spoil(self._first_flaw(piece, overlong, large))
         else:
+            before = self.octets
             self._kept.write(piece)
+            if before < LARGE <= self.octets:
+                self._kept = roomy(self._kept.getvalue(), self._limits.message_bytes)
 
     def expect(self, octets: int) -> None:
         """So many octets are to come: what cannot fit is not kept at all."""
@@ -82,6 +88,7 @@ class Content:
         """The whole message. Look at `flaw` afterwards: with a flaw there is none."""
         if self.flaw:
             return b""
+        self._kept.truncate()
         raw = self._kept.getvalue()
         self._kept = io.BytesIO()
         self._check_header(raw)
