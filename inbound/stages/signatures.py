@@ -143,7 +143,8 @@ def selector_of(tags: Mapping[str, str]) -> str:
 
 def _canonicalizations(c: str | None) -> tuple[str, str]:
     try:
-        policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(_unfolded(c).lower().encode() if c else None)
+        value = None if c is None else _unfolded(c).lower().encode()
+        policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(value)
     except dkim.canonicalization.InvalidCanonicalizationPolicyError:
         raise Rejected("permerror", "c= names no canonicalisation") from None
     return policy.header_algorithm.name.decode(), policy.body_algorithm.name.decode()

@@ -144,6 +144,7 @@ REFUSED: list[tuple[str, Mapping[str, Any], str, str]] = [
     ("no body hash", {"tags": {"bh": None}}, "permerror", "no bh= in the signature"),
     ("a body hash that is no base64", {"tags": {"bh": "?"}}, "permerror", "bh= is no base64"),
     ("an unknown canonicalisation", {"tags": {"c": "nofws"}}, "permerror", "c= names no canonicalisation"),
+    ("an empty canonicalisation", {"tags": {"c": ""}}, "permerror", "c= names no canonicalisation"),
     ("an unknown way to the key", {"tags": {"q": "dns/any"}}, "permerror", "q= names no way to the key"),
     ("an identity of somebody else", {"tags": {"i": "@example.com"}}, "permerror", "i= is not within d="),
     ("an identity that ends alike", {"tags": {"i": "@badsender.example"}}, "permerror", "i= is not within d="),
