@@ -88,7 +88,9 @@ class Arc:
         await self._check_message(mail, hashes, sets[-1].message, f"message signature {len(sets)}")
         sealed = await offload(_sealed, sets) if mail.is_big else _sealed(sets)
         for instance in range(len(sets), 0, -1):
-            await self._check(_seal(sets[instance - 1]), sealed[instance - 1], f"seal {instance}")
+            seal, what = _seal(sets[instance - 1]), f"seal {instance}"
+            self._check_terms(seal, what)
+            await self._check(seal, sealed[instance - 1], what)
 
     async def _check_message(self, mail: Mail, hashes: Hashes, field: HeaderField, what: str) -> None:
         """The newest message signature. Without c= it may be as the RFC has it (simple/simple) or as its drafts had."""
@@ -98,6 +100,7 @@ class Arc:
             raise Rejected("fail", f"{what}: h= {'covers a seal' if 'h' in tags else 'is missing'}")
         if 0 < signature.signed.count("from") < hashes.count("from"):
             raise Rejected("fail", f"{what}: a second From is not signed")
+        self._check_terms(signature, what)
         try:
             await self._check_form(mail, hashes, signature, what)
         except Rejected:
@@ -116,7 +119,7 @@ class Arc:
         )
         await self._check(signature, header, what)
 
-    async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
+    def _check_terms(self, signature: Signature, what: str) -> None:
         if signature.algorithm not in ("rsa-sha256", "ed25519-sha256"):
             raise Rejected("fail", f"{what}: a= names no algorithm")
         now = self._now()
@@ -124,6 +127,8 @@ class Arc:
             raise Rejected("fail", f"{what}: it is from the future")
         if signature.expires is not None and signature.expires < now:
             raise Rejected("fail", f"{what}: it has expired")
+
+    async def _check(self, signature: Signature, header_hash: bytes, what: str) -> None:
         answer = await self._resolver.query(signature.key_name, "TXT")
         if not answer.records:
             raise Rejected("fail", f"{what}: there is no such key")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from tests.stages.signer import MESSAGE, canonical_body, canonical_field, ed25519_key, rsa_key
 
@@ -28,13 +28,19 @@ def written(name: str, tags: Tags, form: Mapping[str, str]) -> tuple[bytes, byte
     return before.encode(), (form.get("last", "") + "\r\n").encode()
 
 
-def value_of(octets: bytes, key: str) -> bytes:
-    """The signature value by one of the keys."""
+def value_of(octets: bytes, key: str, algorithm: str | None) -> str:
+    """The signature value by one of the keys, over SHA-1 where the algorithm says so."""
     private = ed25519_key() if key == "ed25519" else rsa_key(int(key))
     if isinstance(private, ed25519.Ed25519PrivateKey):
-        return base64.b64encode(private.sign(hashlib.sha256(octets).digest()))
+        return base64.b64encode(private.sign(hashlib.sha256(octets).digest())).decode()
     assert isinstance(private, rsa.RSAPrivateKey)
-    return base64.b64encode(private.sign(octets, padding.PKCS1v15(), SHA256()))
+    digest = SHA1() if algorithm == "rsa-sha1" else SHA256()
+    return base64.b64encode(private.sign(octets, padding.PKCS1v15(), digest)).decode()
+
+
+def folded(value: str, form: Mapping[str, str]) -> str:
+    """With what `fold` says after every 20 characters."""
+    return form.get("fold", "").join(value[at : at + 20] for at in range(0, len(value), 20))
 
 
 def message_signature(message: bytes, instance: str, one: Mapping[str, Any]) -> bytes:
@@ -43,6 +49,8 @@ def message_signature(message: bytes, instance: str, one: Mapping[str, Any]) -> 
     key = str(one.get("message_key", "2048"))
     body = canonical_body(message.partition(b"\r\n\r\n")[2], body_form)[: one.get("length")]
     header = one.get("header", "from:to:subject:date")
+    form, changed = one.get("message_form", {}), one.get("message_tags", {})
+    body_hash = hashlib.new("sha1" if changed.get("a") == "rsa-sha1" else "sha256", body).digest()
     tags: dict[str, str | None] = {
         "i": instance,
         "a": "ed25519-sha256" if key == "ed25519" else "rsa-sha256",
@@ -52,10 +60,10 @@ def message_signature(message: bytes, instance: str, one: Mapping[str, Any]) -> 
         "t": "1790000000",
         "h": header,
         "l": str(one["length"]) if "length" in one else None,
-        "bh": base64.b64encode(hashlib.sha256(body).digest()).decode(),
-        **one.get("message_tags", {}),
+        "bh": folded(base64.b64encode(body_hash).decode(), form),
+        **changed,
     }
-    before, behind = written("ARC-Message-Signature", tags, one.get("message_form", {}))
+    before, behind = written("ARC-Message-Signature", tags, form)
     unused, signed = fields_of(message), b""
     for wanted in [name.strip().lower() for name in header.split(":")]:
         found = [field for field in unused if field.split(b":")[0].strip().lower() == wanted.encode()]
@@ -63,8 +71,8 @@ def message_signature(message: bytes, instance: str, one: Mapping[str, Any]) -> 
             del unused[len(unused) - 1 - unused[::-1].index(found[-1])]
             signed += canonical_field(found[-1], header_form)
     signed += canonical_field(before + behind, header_form).removesuffix(b"\r\n")
-    value: str = one.get("message_value", value_of(signed, key).decode())
-    return before + value.encode() + behind
+    value: str = one.get("message_value", value_of(signed, key, tags["a"]))
+    return before + folded(value, form).encode() + behind
 
 
 def sealed(message: bytes, instance: int, one: Mapping[str, Any]) -> bytes:
@@ -82,11 +90,12 @@ def sealed(message: bytes, instance: int, one: Mapping[str, Any]) -> bytes:
         "t": "1790000000",
         **one.get("seal_tags", {}),
     }
-    before, behind = written("ARC-Seal", tags, one.get("seal_form", {}))
+    form = one.get("seal_form", {})
+    before, behind = written("ARC-Seal", tags, form)
     covered = [] if one.get("seals_itself_only") else _covered(message)
     octets = b"".join(canonical_field(field, "relaxed") for field in (*covered, results, signature, before + behind))
-    value = one.get("seal_value", value_of(octets.removesuffix(b"\r\n"), key).decode())
-    fields = {"seal": before + value.encode() + behind, "message": signature, "results": results}
+    value = one.get("seal_value", value_of(octets.removesuffix(b"\r\n"), key, tags["a"]))
+    fields = {"seal": before + folded(value, form).encode() + behind, "message": signature, "results": results}
     return b"".join(fields[name] for name in one.get("order", ("seal", "message", "results"))) + message
 
 

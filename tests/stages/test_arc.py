@@ -55,8 +55,9 @@ def by_dkimpy(raw: bytes, keys: dict[str, str] | None = None) -> bool:
     return False
 
 
-def test_without_sets_there_is_no_chain() -> None:
-    assert judge(MESSAGE) == ArcVerdict(result="none")
+@pytest.mark.parametrize("raw", [MESSAGE, MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\n", b"\r\nHello,\r\n", b"\r\n", b""])
+def test_without_sets_there_is_no_chain(raw: bytes) -> None:
+    assert judge(raw) == ArcVerdict(result="none")
 
 
 @pytest.mark.parametrize("sets", [1, 2, 3, 7])

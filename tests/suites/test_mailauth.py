@@ -121,6 +121,7 @@ ELSEWISE = {
     "t= of the seal in the future": "fail for us",
     "a second From is added": "fail for us: a reader sees one that nobody has signed",
     "c= of a third word": "fail for us: that is no syntax of RFC 6376 3.5",
+    "c= is empty": "fail for us: nor is that",
 }
 
 
