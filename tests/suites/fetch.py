@@ -1,8 +1,10 @@
 """Public test suites come from their own source packages when tests run, and stay in `.cache/`; nothing of them is copied."""
 
+import hashlib
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -43,3 +45,47 @@ def wheel(package: str, version: str) -> Path:
         with zipfile.ZipFile(archives[0]) as archive:
             archive.extractall(folder)
     return folder
+
+
+def debian_source(package: str, version: str, *, release: str, sha256: str) -> Path:
+    """The unpacked upstream sources of one of Debian's packages, from the mirror that this machine's apt uses.
+
+    `release` is the Debian release whose sources have that version; the machine itself can run another one. Skips the test where
+    there is no apt, or no mirror has it.
+    """
+    folder = CACHE / f"{package}-{version}"
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory() as place:
+            problem = _apt_source(package, release, Path(place))
+            archive = Path(place, f"{package}_{version}.orig.tar.gz")
+            if not archive.exists():
+                pytest.skip(f"the sources of {package} {version} could not be fetched: {problem[-300:]}")
+            assert sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
+            with tarfile.open(archive) as opened:
+                unpack(opened, folder)
+    return folder
+
+
+def _apt_source(package: str, release: str, place: Path) -> str:
+    """Have apt download a package's sources, with lists of its own; what it complained of."""
+    sources, lists, cache = place / "sources.list", place / "lists", place / "cache"
+    for folder in (lists, cache):
+        (folder / "partial").mkdir(parents=True)
+    own = {"Etc::sourcelist": sources, "Etc::sourceparts": "-", "State::lists": lists, "Cache": cache}
+    options = [f"--option=Dir::{name}={value}" for name, value in own.items()]
+    try:
+        mirrors = _apt(
+            "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"
+        ).stdout.split()
+        sources.write_text(f"deb-src [trusted=yes] {mirrors[0] if mirrors else ''} {release} main\n", "utf-8")
+        updated = _apt("update", *options)
+        fetched = _apt("source", "--download-only", *options, package, place=place)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return updated.stderr + fetched.stderr
+
+
+def _apt(*arguments: str, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", "-qq", *arguments], check=False, capture_output=True, text=True, cwd=place, timeout=300
+    )
