@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import subprocess
 import tarfile
 import time
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from inbound.mail import Client, Headers, Mail
 from inbound.settings import Spam as Marks
-from inbound.stages.spam import GTUBE, TESTS, Spam, symbols_of
+from inbound.stages.spam import GTUBE, TESTS, Spam, symbols_of, vocabulary
 from inbound.stages.spam.look import Look, alike, url_of
 from inbound.stages.spam.page import Link, read
 from inbound.stages.spam.phrases import Phrases, Tokens
@@ -522,6 +523,23 @@ def test_a_page_as_a_reader_sees_it() -> None:
 def test_phrases_are_found_as_whole_words(text: str, said: list[str]) -> None:
     phrases = Phrases("order now", "opt-in", "loan*", "refinanc*", "home owner*", "only $", "isn't")
     assert phrases.within(Tokens(text.lower())) == said
+    assert bool(re.search(Phrases.pattern(phrases), text.lower())) == bool(said)
+
+
+BETWEEN = st.sampled_from(["", " ", "\n", "-", "_", "$", "%", "\xa0", "\u2014", "x", "7", "\xe9", " \xe9 ", "."])
+LISTS = [phrases for phrases in vars(vocabulary).values() if isinstance(phrases, Phrases)]
+SPELT = sorted({word for phrases in LISTS for word in re.findall("[a-z0-9]{2,}|[$%]", Phrases.pattern(phrases))})
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(BETWEEN, st.sampled_from([*SPELT, "v1agra", "dear", "friend", "a", "b"])), max_size=12))
+def test_one_search_tells_whether_anything_of_the_vocabulary_is_there(pieces: list[tuple[str, str]]) -> None:
+    text = "".join(map("".join, pieces))
+    tokens = Tokens(text)
+    found = [phrases.within(tokens) for phrases in LISTS]
+    patterns = (vocabulary.GREETING, vocabulary.GAPPED, vocabulary.BITCOIN, vocabulary.MAYBE_DISGUISED)
+    there = any(found) or any(pattern.search(text) for pattern in patterns[:3]) or patterns[3].search(text.encode())
+    assert not there or vocabulary.ANYTHING.search(text.encode())
 
 
 PIECES = st.sampled_from(

@@ -373,6 +373,7 @@ def list_mail(look: Look) -> str:
 @test("REPLY_WITH_QUOTE", -1.0)
 def reply_with_quote(look: Look) -> str:
     """It answers a message and quotes it. Easily written by anybody, so it says little."""
-    answers = look.has("in-reply-to") or look.has("references")
+    if not look.has("in-reply-to") and not look.has("references"):
+        return ""
     quotes = any(f"\n{mark}" in look.plain or look.plain.startswith(mark) for mark in ">|")
-    return "In-Reply-To and quoted lines" if answers and quotes else ""
+    return "In-Reply-To and quoted lines" if quotes else ""

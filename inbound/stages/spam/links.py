@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from inbound.addresses import shown
 from inbound.stages.spam.look import Look, Url, alike, url_of
-from inbound.stages.spam.page import plainly
+from inbound.stages.spam.page import entities, plainly
 from inbound.stages.spam.table import Table
 
 LINKS = Table()
@@ -96,10 +96,12 @@ def url_digits_in_host(look: Look) -> str:
 @test("LINK_SAYS_CLICK", 0.6)
 def link_says_click(look: Look) -> str:
     """The text of a link says to click."""
-    if look.tokens.words.isdisjoint(("click", "here")):
+    shown = entities("\n".join([link.shown for link in look.page.links])).lower()
+    if shown.isascii() and "click" not in shown and "here" not in shown:
         return ""
     said = (plainly(link.shown) for link in look.page.links)
-    return next((text[:60] for text in said if _SAYS_CLICK.search(text, 0, 200)), "")
+    found = next((text[:60] for text in said if _SAYS_CLICK.search(text, 0, 200)), "")
+    return "" if found and look.tokens.words.isdisjoint(("click", "here")) else found
 
 
 @test("MAILTO_REMOVE", 1.2)

@@ -12,6 +12,7 @@ from inbound.addresses import Mailbox, a_labels, parse_mailboxes
 from inbound.mail import HeaderField, Mail
 from inbound.stages.spam import page
 from inbound.stages.spam.phrases import Phrases, Tokens
+from inbound.stages.spam.vocabulary import ANYTHING
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
 
 TEXT_OCTETS = 24 * 1024  # of the plain text, and of the HTML, that are read: what is between beginning and end is not
@@ -254,8 +255,15 @@ class Look:
         """The words of subject and text."""
         return Tokens(self.words)
 
+    @once
+    def speaks(self) -> bool:
+        """Something of the vocabulary may be there. Where it is not, the words need not be taken apart."""
+        return ANYTHING.search(self.words.encode("utf-8", "replace")) is not None
+
     def said(self, phrases: Phrases) -> list[str]:
-        """Which of the phrases the text has."""
+        """Which of the phrases the text has, all of them of the vocabulary."""
+        if not self.speaks:
+            return []
         if phrases not in self._said:
             self._said[phrases] = phrases.within(self.tokens)
         return self._said[phrases]
