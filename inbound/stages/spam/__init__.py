@@ -31,9 +31,6 @@ from inbound.verdicts import (
     Symbol,
 )
 
-# https://spamassassin.apache.org/gtube/: "in one line, without whitespace or line breaks", in the body. In two pieces here,
-# so that this file can be mailed.
-GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 GTUBE_WEIGHT = 1000.0
 
 TESTS: tuple[SpamTest, ...] = (
@@ -89,10 +86,11 @@ def symbols_of(look: Look) -> tuple[Symbol, ...]:
     fired = [
         Symbol(name=test.name, weight=test.weight, evidence=_plain(saw)) for test in TESTS if (saw := test.saw(look))
     ]
-    if GTUBE in look.body_head:
+    if look.has_gtube:
         fired.insert(0, Symbol(name="GTUBE", weight=GTUBE_WEIGHT, evidence="the test string for spam filters"))
     return tuple(fired)
 
 
 def _plain(evidence: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in evidence[:_EVIDENCE])
+    shown = evidence[:_EVIDENCE]
+    return shown if shown.isprintable() else "".join(char if char.isprintable() else " " for char in shown)

@@ -50,9 +50,9 @@ def url_port(look: Look) -> str:
 @test("LINK_SHOWS_OTHER_HOST", 1.5)
 def link_shows_other_host(look: Look) -> str:
     """The text of a link is a host, and it leads to another."""
-    for link in look.page.links:
-        says = _SHOWN_HOST.fullmatch(plainly(link.shown)[:600]) if "." in link.shown else None
-        led = url_of(link.target) if says else None
+    for target, text in look.page.links:
+        says = _SHOWN_HOST.fullmatch(plainly(text)[:600]) if "." in text else None
+        led = url_of(target) if says else None
         if says and led and led.host and not alike(says[1].lower(), led.host):
             return f"{says[1]} leads to {led.host}"
     return ""
@@ -96,10 +96,11 @@ def url_digits_in_host(look: Look) -> str:
 @test("LINK_SAYS_CLICK", 0.6)
 def link_says_click(look: Look) -> str:
     """The text of a link says to click."""
-    shown = entities("\n".join([link.shown for link in look.page.links])).lower()
-    if shown.isascii() and "click" not in shown and "here" not in shown:
+    texts = [text for _, text in look.page.links]
+    all_of_it = entities("\n".join(texts)).lower()
+    if all_of_it.isascii() and "click" not in all_of_it and "here" not in all_of_it:
         return ""
-    said = (plainly(link.shown) for link in look.page.links)
+    said = map(plainly, texts)
     found = next((text[:60] for text in said if _SAYS_CLICK.search(text, 0, 200)), "")
     return "" if found and look.tokens.words.isdisjoint(("click", "here")) else found
 
@@ -107,9 +108,9 @@ def link_says_click(look: Look) -> str:
 @test("MAILTO_REMOVE", 1.2)
 def mailto_remove(look: Look) -> str:
     """One gets off the list by writing to an address, as unsolicited mail has it."""
-    for link in look.page.links:
-        if link.target[:1] in ("m", "M") and _MAILTO_REMOVE.match(link.target, 0, 400):
-            return link.target[:80]
+    for target, _ in look.page.links:
+        if target[:1] in ("m", "M") and _MAILTO_REMOVE.match(target, 0, 400):
+            return target[:80]
     return ""
 
 

@@ -114,7 +114,7 @@ def _anything() -> str:
     greeting = GREETING.pattern.replace(" ?", "[^a-z0-9]*").replace(" ", "[^a-z0-9]+")
     gapped = "(?:[a-z][^a-z0-9$%]+){5}[a-z]"
     bitcoin = "(?:bc1|[13])[a-z0-9]{25}"
-    apart = f"(?:^|[^a-z0-9])(?:{gapped}|{bitcoin})"
+    apart = f"(?:^|[^a-z0-9])(?:{gapped}|{bitcoin}|million[^a-z0-9])"
     return "|".join([Phrases.pattern(*lists), greeting, apart, _disguised()])
 
 

@@ -144,7 +144,7 @@ def unsubscribe_without_field(look: Look) -> str:
 @test("LARGE_AMOUNT", 1.0)
 def large_amount(look: Look) -> str:
     """It names an amount of ten thousand or more."""
-    if not any(mark in look.words for mark in ("$", "million", "\u20ac")):
+    if "$" not in look.words and "\u20ac" not in look.words and not (look.speaks and "million" in look.tokens.words):
         return ""
     found = _AMOUNT.search(look.words)
     return " ".join(found.group().split()) if found else ""
