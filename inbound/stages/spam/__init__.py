@@ -9,6 +9,8 @@
 
 import time
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 
 from inbound.mail import Mail
 from inbound.offload import offload
@@ -40,6 +42,8 @@ TESTS: tuple[SpamTest, ...] = (
     *LINKS.values(),
     *WORDS.values(),
 )
+# Tests in their order, those together that want the same thing given.
+_RUNS = [(given, tuple(tests)) for given, tests in groupby(TESTS, attrgetter("given"))]
 _EVIDENCE = 160  # characters of one symbol's evidence
 
 
@@ -84,7 +88,11 @@ class Spam:
 def symbols_of(look: Look) -> tuple[Symbol, ...]:
     """Every test that fired, GTUBE first, then in the order of the tables."""
     fired = [
-        Symbol(name=test.name, weight=test.weight, evidence=_plain(saw)) for test in TESTS if (saw := test.saw(look))
+        Symbol(name=test.name, weight=test.weight, evidence=_plain(saw))
+        for given, tests in _RUNS
+        if given(look)
+        for test in tests
+        if (saw := test.saw(look))
     ]
     if look.has_gtube:
         fired.insert(0, Symbol(name="GTUBE", weight=GTUBE_WEIGHT, evidence="the test string for spam filters"))

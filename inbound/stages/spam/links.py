@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from ipaddress import ip_address
+from operator import attrgetter
 
 from inbound.addresses import shown
 from inbound.stages.spam.look import Look, Url, alike, url_of
@@ -20,34 +21,35 @@ _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,6}[a-z]{2,12})
 _INNER_URL = re.compile(r"https?(?:%3a|:)(?:%2f|/){2}([^/%\s]{1,100})", re.IGNORECASE)
 _SAYS_CLICK = re.compile(r"\bclick\b|^here$", re.IGNORECASE)
 _MAILTO_REMOVE = re.compile(r"mailto:[^?]{0,200}(?:remove|\?subject=\s{0,5}(?:remove|unsubscribe|off))", re.IGNORECASE)
+_LEADS = attrgetter("targets")
 _NUMBER_HOST = re.compile(r"(?:0x[0-9a-f]{1,8}|[0-9]{4,10})")
 
 
-@test("URL_IP_HOST", 2.5)
+@test("URL_IP_HOST", 2.5, given=_LEADS)
 def url_ip_host(look: Look) -> str:
     """A link leads to an IP address."""
     return next((url.text[:80] for url in look.urls if _is_address(url.host)), "")
 
 
-@test("URL_NUMBER_HOST", 2.5)
+@test("URL_NUMBER_HOST", 2.5, given=_LEADS)
 def url_number_host(look: Look) -> str:
     """A link leads to an IP address that is written as one number."""
     return next((url.text[:80] for url in look.urls if _NUMBER_HOST.fullmatch(url.host)), "")
 
 
-@test("URL_CREDENTIALS", 2.0)
+@test("URL_CREDENTIALS", 2.0, given=_LEADS)
 def url_credentials(look: Look) -> str:
     """A link has a user name before its host, which reads as if it were the host."""
     return next((url.text[:80] for url in look.urls if url.credentials and url.text.lower().startswith("http")), "")
 
 
-@test("URL_PORT", 0.8)
+@test("URL_PORT", 0.8, given=_LEADS)
 def url_port(look: Look) -> str:
     """A link leads to a port that is not the usual one."""
     return next((url.text[:80] for url in look.urls if url.port not in ("", "80", "443")), "")
 
 
-@test("LINK_SHOWS_OTHER_HOST", 1.5)
+@test("LINK_SHOWS_OTHER_HOST", 1.5, given=_LEADS)
 def link_shows_other_host(look: Look) -> str:
     """The text of a link is a host, and it leads to another."""
     for target, text in look.page.links:
@@ -58,25 +60,25 @@ def link_shows_other_host(look: Look) -> str:
     return ""
 
 
-@test("URL_MIXED_SCRIPTS", 3.0)
+@test("URL_MIXED_SCRIPTS", 3.0, given=_LEADS)
 def url_mixed_scripts(look: Look) -> str:
     """A host name has a label of letters that look alike but are of different scripts."""
     return next((url.host[:80] for url in look.urls if _mixes(url)), "")
 
 
-@test("URL_SHORTENER", 0.7)
+@test("URL_SHORTENER", 0.7, given=_LEADS)
 def url_shortener(look: Look) -> str:
     """A link hides where it leads behind a shortener."""
     return next((url.text[:80] for url in look.urls if url.host in _SHORTENERS), "")
 
 
-@test("URL_ENCODED_HOST", 2.0)
+@test("URL_ENCODED_HOST", 2.0, given=_LEADS)
 def url_encoded_host(look: Look) -> str:
     """A link's host is written in percent signs."""
     return next((url.text[:80] for url in look.urls if "%" in url.text.partition("://")[2].partition("/")[0]), "")
 
 
-@test("URL_REDIRECT", 0.4)
+@test("URL_REDIRECT", 0.4, given=_LEADS)
 def url_redirect(look: Look) -> str:
     """A link leads through another site: a URL stands inside of the URL."""
     for target in look.targets:
@@ -87,13 +89,13 @@ def url_redirect(look: Look) -> str:
     return ""
 
 
-@test("URL_DIGITS_IN_HOST", 0.6)
+@test("URL_DIGITS_IN_HOST", 0.6, given=_LEADS)
 def url_digits_in_host(look: Look) -> str:
     """A link's host is a name with three digits in a row."""
     return next((url.host[:80] for url in look.urls if re.search(r"\d{3}", url.host) and not _is_address(url.host)), "")
 
 
-@test("LINK_SAYS_CLICK", 0.6)
+@test("LINK_SAYS_CLICK", 0.6, given=_LEADS)
 def link_says_click(look: Look) -> str:
     """The text of a link says to click."""
     texts = [text for _, text in look.page.links]
@@ -105,7 +107,7 @@ def link_says_click(look: Look) -> str:
     return "" if found and look.tokens.words.isdisjoint(("click", "here")) else found
 
 
-@test("MAILTO_REMOVE", 1.2)
+@test("MAILTO_REMOVE", 1.2, given=_LEADS)
 def mailto_remove(look: Look) -> str:
     """One gets off the list by writing to an address, as unsolicited mail has it."""
     for target, _ in look.page.links:

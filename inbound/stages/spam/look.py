@@ -145,8 +145,7 @@ class Look:
     @once
     def author_name(self) -> str:
         """The display name of the first author, decoded."""
-        field = self.field("from")
-        return field.decoded.rpartition("<")[0].strip(' "')[:200] if field and "<" in field.decoded else ""
+        return self.header("from").rpartition("<")[0].strip(' "')[:200]
 
     @once
     def recipients(self) -> tuple[Mailbox, ...]:
@@ -280,9 +279,7 @@ class Look:
         return ANYTHING.search(self.words.encode("utf-8", "replace")) is not None
 
     def said(self, phrases: Phrases) -> list[str]:
-        """Which of the phrases the text has, all of them of the vocabulary."""
-        if not self.speaks:
-            return []
+        """Which of the phrases the text has. None of the vocabulary where nothing `speaks`."""
         if phrases not in self._said:
             self._said[phrases] = phrases.within(self.tokens)
         return self._said[phrases]

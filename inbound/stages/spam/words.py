@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from operator import attrgetter
 
 from inbound.stages.spam.look import Look
 from inbound.stages.spam.table import Table
@@ -43,86 +44,93 @@ _AMOUNT = re.compile(
 )
 
 
+_SPEAKS = attrgetter("speaks")
+
+
+def _beyond_ascii(look: Look) -> bool:
+    return not look.text.isascii()
+
+
 def _few(found: list[str], at_least: int, below: int = 1000) -> str:
     return ", ".join(found[:_EVIDENCE]) if at_least <= len(found) < below else ""
 
 
-@test("ADVANCE_FEE", 2.5)
+@test("ADVANCE_FEE", 2.5, given=_SPEAKS)
 def advance_fee(look: Look) -> str:
     """It says some of what letters say that promise a fortune for a fee."""
     return _few(look.said(ADVANCE_FEE), 4, 7)
 
 
-@test("ADVANCE_FEE_CLEARLY", 6.0)
+@test("ADVANCE_FEE_CLEARLY", 6.0, given=_SPEAKS)
 def advance_fee_clearly(look: Look) -> str:
     """It says much of what letters say that promise a fortune for a fee."""
     return _few(look.said(ADVANCE_FEE), 7)
 
 
-@test("PILLS", 1.8)
+@test("PILLS", 1.8, given=_SPEAKS)
 def pills(look: Look) -> str:
     """It speaks of pills and what they do."""
     return _few(look.said(PILLS), 1, 3)
 
 
-@test("PILLS_CLEARLY", 3.5)
+@test("PILLS_CLEARLY", 3.5, given=_SPEAKS)
 def pills_clearly(look: Look) -> str:
     """It speaks a lot of pills and what they do."""
     return _few(look.said(PILLS), 3)
 
 
-@test("EASY_MONEY", 1.2)
+@test("EASY_MONEY", 1.2, given=_SPEAKS)
 def easy_money(look: Look) -> str:
     """It speaks of money that is easy to get, or to owe."""
     return _few(look.said(MONEY), 3, 5)
 
 
-@test("EASY_MONEY_CLEARLY", 2.5)
+@test("EASY_MONEY_CLEARLY", 2.5, given=_SPEAKS)
 def easy_money_clearly(look: Look) -> str:
     """It speaks a lot of money that is easy to get, or to owe."""
     return _few(look.said(MONEY), 5)
 
 
-@test("SALES_TALK", 1.0)
+@test("SALES_TALK", 1.0, given=_SPEAKS)
 def sales_talk(look: Look) -> str:
     """It talks as salesmen do."""
     return _few(look.said(SALES), 2, 4)
 
 
-@test("SALES_TALK_CLEARLY", 2.5)
+@test("SALES_TALK_CLEARLY", 2.5, given=_SPEAKS)
 def sales_talk_clearly(look: Look) -> str:
     """It talks a lot as salesmen do."""
     return _few(look.said(SALES), 4)
 
 
-@test("SPAM_DISCLAIMER", 1.2)
+@test("SPAM_DISCLAIMER", 1.2, given=_SPEAKS)
 def spam_disclaimer(look: Look) -> str:
     """It says how to be removed, or that it is no spam, as unsolicited mail does."""
     return "" if look.is_announced else _few(look.said(DISCLAIMERS), 1, 3)
 
 
-@test("SPAM_DISCLAIMER_CLEARLY", 3.0)
+@test("SPAM_DISCLAIMER_CLEARLY", 3.0, given=_SPEAKS)
 def spam_disclaimer_clearly(look: Look) -> str:
     """It says at length how to be removed, or that it is no spam."""
     return "" if look.is_announced else _few(look.said(DISCLAIMERS), 3)
 
 
-@test("ADULT", 2.5)
+@test("ADULT", 2.5, given=_SPEAKS)
 def adult(look: Look) -> str:
     """It offers pornography."""
     return _few(look.said(ADULT), 2)
 
 
-@test("ACCOUNT_SCARE", 2.0)
+@test("ACCOUNT_SCARE", 2.0, given=_SPEAKS)
 def account_scare(look: Look) -> str:
     """It says that an account is in danger unless the reader does something."""
     return _few(look.said(PHISHING), 2)
 
 
-@test("GENERIC_GREETING", 1.2)
+@test("GENERIC_GREETING", 1.2, given=_SPEAKS)
 def generic_greeting(look: Look) -> str:
     """It greets nobody in particular: `Dear friend`."""
-    if not look.speaks or look.tokens.words.isdisjoint(_GREETS):
+    if look.tokens.words.isdisjoint(_GREETS):
         return ""
     found = GREETING.search(" ".join(look.words[:_TOP].split())[:3000])
     return found.group() if found else ""
@@ -135,7 +143,7 @@ def toll_free_number(look: Look) -> str:
     return " ".join(found.group().split()) if found else ""
 
 
-@test("UNSUBSCRIBE_WITHOUT_FIELD", 0.7)
+@test("UNSUBSCRIBE_WITHOUT_FIELD", 0.7, given=_SPEAKS)
 def unsubscribe_without_field(look: Look) -> str:
     """It says how to unsubscribe, and has no field that says so to programs (RFC 2369, RFC 8058)."""
     return "" if look.is_list or look.has("list-unsubscribe") else _few(look.said(UNSUBSCRIBE), 1)
@@ -150,18 +158,18 @@ def large_amount(look: Look) -> str:
     return " ".join(found.group().split()) if found else ""
 
 
-@test("BITCOIN_ADDRESS", 1.5)
+@test("BITCOIN_ADDRESS", 1.5, given=_SPEAKS)
 def bitcoin_address(look: Look) -> str:
     """It gives a Bitcoin address."""
-    if not look.speaks or max(map(len, look.tokens.words), default=0) < 26:  # noqa: PLR2004
+    if max(map(len, look.tokens.words), default=0) < 26:  # noqa: PLR2004
         return ""
     return next((found.group() for found in BITCOIN.finditer(look.text[:50_000])), "")
 
 
-@test("OBFUSCATED_WORDS", 3.0)
+@test("OBFUSCATED_WORDS", 3.0, given=_SPEAKS)
 def obfuscated_words(look: Look) -> str:
     """Words are misspelt to pass filters: `v1agra`."""
-    if not look.speaks or not MAYBE_DISGUISED.search(look.words.encode("utf-8", "replace")):
+    if not MAYBE_DISGUISED.search(look.words.encode("utf-8", "replace")):
         return ""
     odd = {word.strip(AROUND) for word in look.words.split() if not word.isalpha()}
     return ", ".join(
@@ -169,29 +177,27 @@ def obfuscated_words(look: Look) -> str:
     )
 
 
-@test("GAPPED_WORDS", 1.2)
+@test("GAPPED_WORDS", 1.2, given=_SPEAKS)
 def gapped_words(look: Look) -> str:
     """Words are written with gaps between their letters."""
-    if not look.speaks:
-        return ""
     alone = look.tokens.words & _LETTERS
     if len(alone) < 3 or b" a a a a a a " not in look.tokens.text.encode("utf-8", "replace").translate(_LETTERS_APART):  # noqa: PLR2004
         return ""
     return ", ".join(GAPPED.findall(f"{look.subject}\n{look.text[:50_000]}")[:3])
 
 
-@test("ZERO_WIDTH_IN_WORDS", 2.0)
+@test("ZERO_WIDTH_IN_WORDS", 2.0, given=_beyond_ascii)
 def zero_width_in_words(look: Look) -> str:
     """Characters that do not show stand inside of words."""
-    there = not look.text.isascii() and any(char in look.text for char in _NO_WIDTH)
+    there = any(char in look.text for char in _NO_WIDTH)
     count = len(_ZERO_WIDTH.findall(look.text[:100_000])) if there else 0
     return f"{count} times" if count >= 3 else ""  # noqa: PLR2004
 
 
-@test("LOOKALIKE_LETTERS", 2.5)
+@test("LOOKALIKE_LETTERS", 2.5, given=_beyond_ascii)
 def lookalike_letters(look: Look) -> str:
     """Words mix Latin letters with Cyrillic or Greek ones that look the same."""
-    there = not look.text.isascii() and look.octets.translate(None, _OTHER_SCRIPTS)
+    there = look.octets.translate(None, _OTHER_SCRIPTS)
     words = re.findall(r"\w{4,20}", look.text[:50_000]) if there else []
     mixed = [word for word in words if not word.isascii() and _mixes(word)]
     return ", ".join(mixed[:3]) if len(mixed) >= 2 else ""  # noqa: PLR2004
