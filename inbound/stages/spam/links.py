@@ -124,6 +124,8 @@ def _is_address(host: str) -> bool:
 
 
 def _mixes(url: Url) -> bool:
+    if url.host.isascii() and "xn--" not in url.host:
+        return False
     for label in url.host.split(".")[:10]:
         scripts = {unicodedata.name(char, "").split(" ")[0] for char in shown(label) if char.isalpha()}
         if len(scripts & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}) > 1:
