@@ -5,6 +5,7 @@ author comes out as a second mailbox, and what cannot be read comes out with an 
 domain that a reader would not see.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,8 +81,18 @@ def parse_mailboxes(text: str) -> tuple[Mailbox, ...]:
     return (_parsed if len(text) < _KEPT else _parsed.__wrapped__)(text)
 
 
+# One mailbox as most are written: words or a quoted string, and an address in angle brackets.
+_ORDINARY = re.compile(
+    r"""(?:"([^"\\]*+)"\ ?|((?:[^\s(),:;<>"@\[\]]++\ )*+))<([^\s(),:;<>"@\[\]]++@[^\s(),:;<>"@\[\]]++)>""", re.VERBOSE
+)
+
+
 @lru_cache(1024)
 def _parsed(text: str) -> tuple[Mailbox, ...]:
+    ordinary = _ORDINARY.fullmatch(text)
+    if ordinary:
+        quoted_name, words, address = ordinary.groups()
+        return (Mailbox(words[:-1] if quoted_name is None else quoted_name, address),)
     return tuple(box for element in _elements(_tokens(text)) for box in _mailboxes(element))
 
 

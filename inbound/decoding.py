@@ -31,6 +31,11 @@ _CODECS |= {
     "unicode_1_1_utf_7": "utf_7",
 }
 
+# Codecs by which the octets of ASCII, and no others, are ASCII; "" is a label that we do not decode by.
+ASCII_AND_MORE = frozenset(
+    {"", "ascii", "latin_1", "utf_8", "cp1250", "cp1251", "cp1252", "iso8859_2", "iso8859_15", "koi8_r"}
+)
+
 
 def codec(charset: str) -> str:
     """Python's name of the codec for a charset label, "" when the label is not one we decode by."""
@@ -140,7 +145,7 @@ def _quads(run: bytes) -> bytes:
 
 def transferred(encoded: memoryview, encoding: str, limit: int) -> bytes:
     """The first `limit` octets behind a Content-Transfer-Encoding. Linear: the window grows only where it was junk."""
-    decoder = _TRANSFER_ENCODINGS.get(encoding)
+    decoder = TRANSFER_ENCODINGS.get(encoding)
     if decoder is None:
         return bytes(encoded[:limit])
     window = 2 * limit + 1024
@@ -167,7 +172,7 @@ def _uu_octets(encoded: bytes) -> bytes:
     return b"".join(out)
 
 
-_TRANSFER_ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+TRANSFER_ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "base64": base64_octets,
     "quoted-printable": binascii.a2b_qp,
     "x-uuencode": _uu_octets,

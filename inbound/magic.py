@@ -72,7 +72,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 _SHOWN = frozenset(kind for _, _, kind in _MAGIC) | {PE, "image/webp", "image/bmp", "audio/wav", "video/mp4", JAR}
 _BY_FIRST = {octet: tuple(entry for entry in _MAGIC if entry[0] or entry[1][0] == octet) for octet in range(256)}
 
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_BINARY = bytes((*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 _MARKUP = re.compile(
     rb"(?:\xef\xbb\xbf)?[ \t\r\n]{0,512}<(?:!doctype html|html|head|body|script|iframe|table|meta|title|h1|div|a href)\b",
     re.IGNORECASE,
@@ -92,18 +92,22 @@ def sniff(head: bytes, declared: str) -> str:
     found = _marked(head)
     if found:
         return found
-    if _BINARY.search(head, 0, 1024):
+    if _is_binary(head[:1024]):
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, told by its byte order mark
             return declared if declared.startswith("text/") else TEXT
         return UNKNOWN if declared in _SHOWN or declared.startswith("text/") else declared
     return _kind_of_text(head, declared)
 
 
+def _is_binary(octets: bytes) -> bool:
+    return len(octets.translate(None, _BINARY)) < len(octets)
+
+
 def _marked(head: bytes) -> str:
     for at, mark, kind in _BY_FIRST[head[0]]:
         if head.startswith(mark, at):
             return _kind_of_zip(head) if kind is ZIP else kind
-    if head.startswith(b"MZ") and (len(head) < 64 or _BINARY.search(head, 0, 64)):  # noqa: PLR2004 - the DOS header
+    if head.startswith(b"MZ") and (len(head) < 64 or _is_binary(head[:64])):  # noqa: PLR2004 - the DOS header
         return PE
     if head.startswith(b"\xca\xfe\xba\xbe"):  # a Java class, or Mach-O for several processors: it counts them here
         return "application/java-vm" if int.from_bytes(head[4:8], "big") > 30 else "application/x-mach-binary"  # noqa: PLR2004

@@ -58,7 +58,8 @@ class HeaderField:
     def value(self) -> str:
         """The value unfolded as SES does it (CRLF and the blanks behind it become one space), 8-bit octets as UTF-8."""
         after = self.raw.partition(b":")[2] if self.name else self.raw
-        return _text(b" ".join(part.strip(b" \t") for part in after.splitlines())).strip()
+        lines = after.splitlines()
+        return _text(after if len(lines) == 1 else b" ".join([line.strip(b" \t") for line in lines])).strip()
 
     @property
     def decoded(self) -> str:

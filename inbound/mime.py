@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from inbound import magic
-from inbound.decoding import decode, transferred
+from inbound.decoding import ASCII_AND_MORE, TRANSFER_ENCODINGS, codec, decode, transferred
 from inbound.entities import DESCRIBING, Boundaries, Entity, described
 from inbound.mail import Mail
 
@@ -54,6 +54,11 @@ class Part:
     def text(self, limit: int) -> str:
         """The text of the first `limit` octets, by the declared charset where it is one."""
         return decode(self.content(limit), self.charset)
+
+    @property
+    def is_ascii_as_it_stands(self) -> bool:
+        """What of its text is ASCII stands so in the message: it is not encoded, and its charset holds ASCII as it is."""
+        return self.encoding not in TRANSFER_ENCODINGS and codec(self.charset) in ASCII_AND_MORE
 
     def ends(self, limit: int, last: int) -> tuple[str, ...]:
         """The text where it has `limit` octets at most, else its beginning and its `last` octets, that many in all.

@@ -78,3 +78,15 @@ def test_hostile_fields_take_linear_time(piece: str) -> None:
 )
 def test_labels_as_readers_see_them(label: str, expected: str) -> None:
     assert shown(label) == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["ann", "b@c.d", '"A. B" ', '"x,@y"', "Bob ", "<x@y.z>", "<x>", "\xa0", "\xe9 ", " ", "\\", "[", "("]
+        )
+    )
+)
+def test_one_ordinary_mailbox_is_read_as_it_would_be_in_a_list(pieces: list[str]) -> None:
+    text = f"{''.join(pieces)}<x@y.example>"
+    assert parse_mailboxes(text) == parse_mailboxes(f",{text}")

@@ -9,6 +9,8 @@
 
 import time
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 
 from inbound.mail import Mail
 from inbound.offload import offload
@@ -31,9 +33,6 @@ from inbound.verdicts import (
     Symbol,
 )
 
-# https://spamassassin.apache.org/gtube/: "in one line, without whitespace or line breaks", in the body. In two pieces here,
-# so that this file can be mailed.
-GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 GTUBE_WEIGHT = 1000.0
 
 TESTS: tuple[SpamTest, ...] = (
@@ -43,6 +42,8 @@ TESTS: tuple[SpamTest, ...] = (
     *LINKS.values(),
     *WORDS.values(),
 )
+# Tests in their order, those together that want the same thing given.
+_RUNS = [(given, tuple(tests)) for given, tests in groupby(TESTS, attrgetter("given"))]
 _EVIDENCE = 160  # characters of one symbol's evidence
 
 
@@ -87,12 +88,17 @@ class Spam:
 def symbols_of(look: Look) -> tuple[Symbol, ...]:
     """Every test that fired, GTUBE first, then in the order of the tables."""
     fired = [
-        Symbol(name=test.name, weight=test.weight, evidence=_plain(saw)) for test in TESTS if (saw := test.saw(look))
+        Symbol(name=test.name, weight=test.weight, evidence=_plain(saw))
+        for given, tests in _RUNS
+        if given(look)
+        for test in tests
+        if (saw := test.saw(look))
     ]
-    if GTUBE in look.body_head:
+    if look.has_gtube:
         fired.insert(0, Symbol(name="GTUBE", weight=GTUBE_WEIGHT, evidence="the test string for spam filters"))
     return tuple(fired)
 
 
 def _plain(evidence: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in evidence[:_EVIDENCE])
+    shown = evidence[:_EVIDENCE]
+    return shown if shown.isprintable() else "".join(char if char.isprintable() else " " for char in shown)

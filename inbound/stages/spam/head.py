@@ -1,6 +1,7 @@
 """Spam tests of the header: what must be there, what must not be twice, what ordinary programs do not write."""
 
 import re
+from operator import attrgetter
 
 from inbound.addresses import parse_mailboxes
 from inbound.stages.spam.look import Look, alike
@@ -8,6 +9,8 @@ from inbound.stages.spam.table import Table
 
 HEAD = Table()
 test = HEAD.test
+
+_REPLIES = attrgetter("replies")
 
 _DAY = 86_400.0
 FREEMAIL = frozenset(
@@ -46,8 +49,13 @@ _ADVERTISEMENT = re.compile(  # the last two are the words that Korean and Japan
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[A-Za-z]")
+_LOWER_CASE = re.compile(r"[a-z]")
 _RUN_ID = re.compile(r"\s{4,}[\[(]?[A-Za-z0-9]{4,}[\])]?\s*$|[\[(]\d{3,}[\])]$")
-_EIGHT_BIT = re.compile(rb"[\x80-\xff]")
+_MONEY = re.compile(r"[$\u20ac\u00a3]\s{0,3}\d|\d{1,3}%|\bUSD\b")
+_ANSWERS = re.compile(r"(?:re|aw|sv|antw)\s{0,3}:", re.IGNORECASE)
+_NUMBERS = re.compile(r"[a-z]\d[a-z]|\d\d[a-z]{1,5}\d")
+_EARLY_OUTLOOK = re.compile(r"Microsoft Outlook,? (?:IMO,? )?Build [89]\.|Outlook CWS")
+_QUAD = re.compile(r"[\[(](\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})[\])]")
 _DATE = re.compile(
     r"\s*(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?\s{0,20})?\d{1,2}\s{1,20}[A-Z][a-z]{2}\s{1,20}\d{4}\s{1,20}"
     r"\d{1,2}:\d\d(?::\d\d)?\s{1,20}(?:[+-]\d{4}|UT|GMT|EST|EDT|CST|CDT|MST|MDT|PST|PDT|Z)\b",
@@ -165,8 +173,8 @@ def message_id_malformed(look: Look) -> str:
 @test("SUBJECT_CAPITALS", 1.0)
 def subject_capitals(look: Look) -> str:
     """The subject shouts."""
-    letters = "".join(_LETTERS.findall(look.subject))
-    return look.subject[:60] if len(letters) >= 10 and letters.isupper() else ""  # noqa: PLR2004
+    shouts = not _LOWER_CASE.search(look.subject) and len(_LETTERS.findall(look.subject)) >= 10  # noqa: PLR2004
+    return look.subject[:60] if shouts else ""
 
 
 @test("SUBJECT_EXCLAMATION", 0.8)
@@ -182,8 +190,7 @@ def subject_exclamation(look: Look) -> str:
 @test("SUBJECT_MONEY", 1.0)
 def subject_money(look: Look) -> str:
     """The subject speaks of an amount of money or a percentage."""
-    found = re.search(r"[$\u20ac\u00a3]\s{0,3}\d|\d{1,3}%|\bUSD\b", look.subject)
-    return look.subject[:60] if found else ""
+    return look.subject[:60] if _MONEY.search(look.subject) else ""
 
 
 @test("SUBJECT_RUN_ID", 2.0)
@@ -211,7 +218,7 @@ def subject_raw_8bit(look: Look) -> str:
     """Subject or From hold octets beyond ASCII that are not UTF-8 (RFC 5322, RFC 6532)."""
     for name in ("subject", "from"):
         field = look.field(name)
-        if field and _EIGHT_BIT.search(field.raw):
+        if field and not field.raw.isascii():
             try:
                 field.raw.decode("utf-8")
             except UnicodeDecodeError:
@@ -230,7 +237,7 @@ def subject_needlessly_encoded(look: Look) -> str:
 @test("FAKE_REPLY", 0.8)
 def fake_reply(look: Look) -> str:
     """The subject says that it answers something, and no field says what."""
-    answers = re.match(r"(?:re|aw|sv|antw)\s{0,3}:", look.subject, re.IGNORECASE)
+    answers = _ANSWERS.match(look.subject)
     return look.subject[:60] if answers and not look.has("in-reply-to") and not look.has("references") else ""
 
 
@@ -248,7 +255,7 @@ def from_names_other_address(look: Look) -> str:
 def from_numbers(look: Look) -> str:
     """The author's local part has many digits, or letters between digits, as made by a program."""
     local = look.author.local[:100]
-    numbers = sum(char.isdigit() for char in local) >= 4 or re.search(r"[a-z]\d[a-z]|\d\d[a-z]{1,5}\d", local)  # noqa: PLR2004
+    numbers = sum(char.isdigit() for char in local) >= 4 or _NUMBERS.search(local)  # noqa: PLR2004
     return look.author.address[:60] if numbers else ""
 
 
@@ -263,7 +270,7 @@ def from_no_name(look: Look) -> str:
     )
 
 
-@test("REPLY_TO_FREEMAIL", 1.5)
+@test("REPLY_TO_FREEMAIL", 1.5, given=_REPLIES)
 def reply_to_freemail(look: Look) -> str:
     """Replies go to a freemail address, and the author is somewhere else."""
     for box in look.replies:
@@ -272,7 +279,7 @@ def reply_to_freemail(look: Look) -> str:
     return ""
 
 
-@test("REPLY_TO_ELSEWHERE", 0.4)
+@test("REPLY_TO_ELSEWHERE", 0.4, given=_REPLIES)
 def reply_to_elsewhere(look: Look) -> str:
     """Replies go to another domain than the author's, and it is no list."""
     for box in look.replies:
@@ -295,7 +302,7 @@ def received_forged(look: Look) -> str:
     """A Received field claims a hop that cannot be: our own name before us, or an address that is none."""
     for field in look.fields("received")[:50]:
         value = field.value[:2000]
-        for quad in re.findall(r"[\[(](\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})[\])]", value):
+        for quad in _QUAD.findall(value):
             if any(int(number) > 255 for number in quad.split(".")):  # noqa: PLR2004
                 return str(quad)
         if look.hostname not in ("", "localhost") and f" by {look.hostname.lower()} " in f" {value.lower()} ":
@@ -314,9 +321,7 @@ def bulk_mailer(look: Look) -> str:
 def outlook_express_forged(look: Look) -> str:
     """It says that Outlook Express or an early Outlook wrote it, and lacks the X-MimeOLE that those always write."""
     mailer = look.header("x-mailer")[:200]
-    early = ("Outlook Express" in mailer and "Mac" not in mailer) or re.search(
-        r"Microsoft Outlook,? (?:IMO,? )?Build [89]\.|Outlook CWS", mailer
-    )
+    early = ("Outlook Express" in mailer and "Mac" not in mailer) or _EARLY_OUTLOOK.search(mailer)
     return mailer[:60] if early and not look.has("x-mimeole") and not look.is_list else ""
 
 
@@ -373,6 +378,7 @@ def list_mail(look: Look) -> str:
 @test("REPLY_WITH_QUOTE", -1.0)
 def reply_with_quote(look: Look) -> str:
     """It answers a message and quotes it. Easily written by anybody, so it says little."""
-    answers = look.has("in-reply-to") or look.has("references")
+    if not look.has("in-reply-to") and not look.has("references"):
+        return ""
     quotes = any(f"\n{mark}" in look.plain or look.plain.startswith(mark) for mark in ">|")
-    return "In-Reply-To and quoted lines" if answers and quotes else ""
+    return "In-Reply-To and quoted lines" if quotes else ""

@@ -12,12 +12,18 @@ from inbound.addresses import Mailbox, a_labels, parse_mailboxes
 from inbound.mail import HeaderField, Mail
 from inbound.stages.spam import page
 from inbound.stages.spam.phrases import Phrases, Tokens
+from inbound.stages.spam.vocabulary import ANYTHING
 from inbound.verdicts import BlockVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict
+
+# https://spamassassin.apache.org/gtube/: "in one line, without whitespace or line breaks", in the body. In two pieces here,
+# so that this file can be mailed.
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 TEXT_OCTETS = 24 * 1024  # of the plain text, and of the HTML, that are read: what is between beginning and end is not
 END_OCTETS = 8 * 1024  # of them from the end
 _SUBJECT = 1000  # characters
 _WORDS = TEXT_OCTETS + _SUBJECT + 3  # characters in which phrases are sought: subject and text
+_GTUBE = GTUBE.encode()
 _GTUBE_OCTETS = 1024 * 1024
 _MOST_TEXTS = 50
 _MOST_FIELDS = 5  # of one name that are read for addresses
@@ -139,8 +145,7 @@ class Look:
     @once
     def author_name(self) -> str:
         """The display name of the first author, decoded."""
-        field = self.field("from")
-        return field.decoded.rpartition("<")[0].strip(' "')[:200] if field and "<" in field.decoded else ""
+        return self.header("from").rpartition("<")[0].strip(' "')[:200]
 
     @once
     def recipients(self) -> tuple[Mailbox, ...]:
@@ -162,6 +167,11 @@ class Look:
         own = [part for part in texts if not part.name and not any(kind.startswith("message/") for kind in part.within)]
         return tuple(own[:_MOST_TEXTS])
 
+    @once
+    def _html(self) -> tuple[str, ...]:
+        """The HTML as it is written, in one piece or two."""
+        return self._texts(html=True)
+
     def _texts(self, *, html: bool) -> tuple[str, ...]:
         left: int = TEXT_OCTETS
         found: list[str] = []
@@ -179,7 +189,7 @@ class Look:
     @once
     def has_html(self) -> bool:
         """There is HTML."""
-        return any(self._texts(html=True))
+        return any(self._html)
 
     @once
     def is_list(self) -> bool:
@@ -199,7 +209,7 @@ class Look:
     @once
     def page(self) -> page.Page:
         """The HTML as it shows."""
-        return page.read(*self._texts(html=True))
+        return page.read(*self._html)
 
     @once
     def octets(self) -> bytes:
@@ -223,7 +233,7 @@ class Look:
     @once
     def targets(self) -> list[str]:
         """The links of the HTML, and the URLs written in the text."""
-        targets = [link.target for link in self.page.links]
+        targets = [target for target, _ in self.page.links]
         targets += _URL.findall(self.plain)[:_MOST_URLS] if "://" in self.plain else []
         return targets
 
@@ -231,31 +241,45 @@ class Look:
     def urls(self) -> tuple[Url, ...]:
         """The first URL of every host that they lead to, in each way that it is written."""
         sites: dict[str, str] = {}
+        last = "://"  # with the slash behind its host
         for target in self.targets:
+            if target.startswith(last):
+                continue
             slashes = target.find("://")
             if slashes > 0:
                 # A host begins with the fourth character behind the scheme, or the third, and ends before the next slash.
-                sites.setdefault(target[: target.find("/", slashes + 4) + 1] or target, target)
+                site = target[: target.find("/", slashes + 4) + 1]
+                sites.setdefault(site or target, target)
+                last = site or last
         found = [(url_of(site), target) for site, target in sites.items()]
         return tuple(url._replace(text=target[:200]) for url, target in found if url is not None)
 
     @once
-    def body_head(self) -> str:
-        """The decoded text of every text part as far as GTUBE is sought in it."""
+    def has_gtube(self) -> bool:
+        """The decoded text has GTUBE, as far as it is sought there."""
+        texts = [part for part in self.parts if part.declared.startswith(("text/", "multipart/"))]
+        raw = self.mail.raw
+        if len(raw) < _GTUBE_OCTETS and _GTUBE not in raw and all(part.is_ascii_as_it_stands for part in texts):
+            return False
         left, found = _GTUBE_OCTETS, []
-        for part in self.parts:
-            if part.declared.startswith(("text/", "multipart/")) and left > 0:
+        for part in texts:
+            if left > 0:
                 found.append(part.text(left))
                 left -= len(found[-1])
-        return "\n".join(found)
+        return GTUBE in "\n".join(found)
 
     @once
     def tokens(self) -> Tokens:
         """The words of subject and text."""
         return Tokens(self.words)
 
+    @once
+    def speaks(self) -> bool:
+        """Something of the vocabulary may be there. Where it is not, the words need not be taken apart."""
+        return ANYTHING.search(self.words.encode("utf-8", "replace")) is not None
+
     def said(self, phrases: Phrases) -> list[str]:
-        """Which of the phrases the text has."""
+        """Which of the phrases the text has. None of the vocabulary where nothing `speaks`."""
         if phrases not in self._said:
             self._said[phrases] = phrases.within(self.tokens)
         return self._said[phrases]

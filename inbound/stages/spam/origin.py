@@ -1,6 +1,7 @@
 """Spam tests of where the message comes from: authentication, the client's names, block lists."""
 
 from ipaddress import ip_address
+from operator import attrgetter
 
 from inbound.addresses import a_labels
 from inbound.stages.spam.look import Look, alike
@@ -8,6 +9,8 @@ from inbound.stages.spam.table import Table
 
 ORIGIN = Table()
 test = ORIGIN.test
+
+_LISTED = attrgetter("block.listings")
 
 
 @test("SPF_FAIL", 2.0)
@@ -67,21 +70,21 @@ def iprev_fail(look: Look) -> str:
     return f"{look.mail.client.ip} {look.iprev.reason}".strip() if look.iprev.result == "fail" else ""
 
 
-@test("DNSBL_LISTED", 3.0)
+@test("DNSBL_LISTED", 3.0, given=_LISTED)
 def dnsbl_listed(look: Look) -> str:
     """A block list that the operator asks lists the client."""
     listings = [one for one in look.block.listings if one.list not in ("allow", "deny")]
     return ", ".join(f"{one.list} ({one.meaning or one.entry})" for one in listings)
 
 
-@test("DNSBL_LISTED_TWICE", 2.0)
+@test("DNSBL_LISTED_TWICE", 2.0, given=_LISTED)
 def dnsbl_listed_twice(look: Look) -> str:
     """Two block lists or more list the client."""
     lists = {one.list for one in look.block.listings} - {"allow", "deny"}
     return ", ".join(sorted(lists)) if len(lists) > 1 else ""
 
 
-@test("DENIED_CLIENT", 6.0)
+@test("DENIED_CLIENT", 6.0, given=_LISTED)
 def denied_client(look: Look) -> str:
     """The operator's own list denies the client, and the settings leave it to the rules (`record_only`)."""
     return next((one.entry for one in look.block.listings if one.list == "deny"), "") if look.block.blocked else ""

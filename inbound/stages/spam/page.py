@@ -8,16 +8,14 @@
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import compress
-from operator import attrgetter
-from types import MappingProxyType
-from typing import NamedTuple
 
 # Each `<` that begins markup, and what follows up to the next `>` or the end. Any octet is looked at once.
 _MARKUP = re.compile(r"<([a-zA-Z/!?][^>]*)>?")
+_BEGINS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/!?")
+_NO_ANGLES = bytes(octet for octet in range(256) if octet not in b"<>")
 _NAME = re.compile(r"!--|/?[a-zA-Z][a-zA-Z0-9:]{0,30}")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
 _ATTRIBUTE = re.compile(
@@ -33,6 +31,7 @@ _VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "area", "base", "
 _SWALLOW = frozenset({"!--", "script", "style"})
 _LINKS = frozenset({"a", "area"})
 _COUNTS = frozenset({"img", "form", "script", "font"})
+_BEFORE_URL = ("href=", "src=")
 _URL_OF = {"a": "href", "area": "href", "img": "src", "form": "action"}
 _HIDDEN = re.compile(
     r"display\s{0,5}:\s{0,5}none|visibility\s{0,5}:\s{0,5}hidden|font-size\s{0,5}:\s{0,5}[01](?:px|pt|em|%)?\s{0,5}(?:;|$)"
@@ -50,11 +49,7 @@ _DEEPEST_HIDDEN = 100
 _BIG_FONT = 4  # of the seven sizes of <font>; 3 is ordinary
 
 
-class Link(NamedTuple):
-    """A link: where it leads, and what is shown for it."""
-
-    target: str
-    shown: str
+Link = tuple[str, str]  # where it leads, and what is shown for it
 
 
 @dataclass(slots=True)
@@ -72,7 +67,8 @@ class Page:
     comments_in_words: int = 0
 
 
-class _Tag(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tag:
     """A tag: its name in lower case, `/` before it when it closes; its attributes; what stands between the texts around it.
 
     It `opens` an element that another tag ends, `hides` what is inside of it, sets a `colour` ("" if none) or a `big` font;
@@ -80,7 +76,7 @@ class _Tag(NamedTuple):
     """
 
     name: str = ""
-    values: Mapping[str, str] = MappingProxyType({})
+    values: Mapping[str, str] = field(default_factory=dict)
     between: str = ""
     opens: bool = False
     hides: bool = False
@@ -91,7 +87,6 @@ class _Tag(NamedTuple):
 
 
 _NONE = _Tag()
-_between, _colour, _links, _counts = map(attrgetter, ("between", "colour", "links", "counts"))
 
 
 def read(*sources: str) -> Page:
@@ -107,23 +102,23 @@ class _Reader:
 
     def __init__(self, source: str, page: Page) -> None:
         self._page = page
-        pieces = _MARKUP.split(source)
-        self._texts, self._marks = pieces[0::2], pieces[1::2]
-        known: dict[str, _Tag] = {}
-        self._urls: dict[str, str] = {}
-        for mark in set(self._marks):
-            known[mark], self._urls[mark] = _tag(mark)
+        self._texts, self._marks, different = _apart(source)
+        known, self._urls = _tags(different)
         self._tags = list(map(known.__getitem__, self._marks))
-        if any(tag.name in _SWALLOW for tag in known.values()):
+        kinds = set(known.values())
+        if any(tag.name in _SWALLOW for tag in kinds):
             self._swallow()
+            kinds = set(self._tags)
         shown = self._shown = [""] * (2 * len(self._tags) + 1)
-        shown[1::2] = map(_between, self._tags)
-        if any(tag.hides for tag in known.values()):
+        shown[1::2] = [tag.between for tag in self._tags]
+        if any(tag.hides for tag in kinds):
             self._hide()
         shown[0::2] = self._texts
         self.text = entities("".join(shown))
         self._link()
-        self._count()
+        page.colours.update(tag.colour for tag in kinds if tag.colour)
+        if any(tag.counts for tag in kinds):
+            self._count()
 
     def _swallow(self) -> None:
         """Take out comments, and what is inside of scripts and style sheets."""
@@ -197,12 +192,12 @@ class _Reader:
         """Find where the links lead, and what each shows."""
         texts, marks, urls, links = self._texts, self._marks, self._urls, self._page.links
         target, since = "", 0
-        for at in compress(range(len(marks)), map(_links, self._tags)):
+        for at in [at for at, tag in enumerate(self._tags) if tag.links]:
             if target:
-                links.append(Link(target, texts[at] if at == since + 1 else self._within(since, at)))
+                links.append((target, texts[at] if at == since + 1 else self._within(since, at)))
             target, since = urls[marks[at]], at
         if target:
-            links.append(Link(target, self._within(since, len(marks))))
+            links.append((target, self._within(since, len(marks))))
 
     def _within(self, begin: int, end: int) -> str:
         """The text between two tags, as far as it can be what a link is known by."""
@@ -211,8 +206,7 @@ class _Reader:
     def _count(self) -> None:
         """Count what else a page may have."""
         page = self._page
-        page.colours.update(filter(None, map(_colour, self._tags)))
-        for at in compress(range(len(self._tags)), map(_counts, self._tags)):
+        for at in [at for at, tag in enumerate(self._tags) if tag.counts]:
             tag, url = self._tags[at], self._urls[self._marks[at]]
             if tag.name == "img":
                 page.images.append(url)
@@ -222,7 +216,19 @@ class _Reader:
                 page.scripts += 1
             else:
                 page.forms += 1
-                page.links.append(Link(url, ""))
+                page.links.append((url, ""))
+
+
+def _apart(source: str) -> tuple[list[str], list[str], set[str]]:
+    """The texts, the tags between them, and which different ones there are of these."""
+    angles = source.encode("utf-8", "replace").translate(None, _NO_ANGLES)
+    if angles == b"<>" * (len(angles) // 2):  # as pages are written, and this is twice as fast
+        pieces = source.replace(">", "<").split("<")
+        different = set(pieces[1::2])
+        if all(mark[:1] in _BEGINS for mark in different):
+            return pieces[0::2], pieces[1::2], different
+    pieces = _MARKUP.split(source)
+    return pieces[0::2], pieces[1::2], set(pieces[1::2])
 
 
 def entities(text: str) -> str:
@@ -244,16 +250,32 @@ def _resolved(reference: str) -> str:
     return html.unescape(reference)
 
 
+def _tags(marks: Iterable[str]) -> tuple[dict[str, _Tag], dict[str, str]]:
+    """The tags that are written so, and the URL of each that has one."""
+    tags: dict[str, _Tag] = {}
+    urls: dict[str, str] = {}
+    for mark in marks:
+        written = mark.split('"', 2)
+        if len(written) == 3 and len(mark) < _LONGEST_TAG and written[0].endswith(_BEFORE_URL):  # noqa: PLR2004
+            before, url, after = written
+            tag = (_often if len(before) + len(after) < _OFTEN else _read)(before, after)
+            if tag:
+                tags[mark], urls[mark] = tag, _url(url)
+                continue
+        tags[mark], urls[mark] = _tag(mark)
+    return tags, urls
+
+
 def _tag(mark: str) -> tuple[_Tag, str]:
     """A tag and the URL that it has, "" if none. It is read with the URL cut out, as it was read before."""
-    begin = mark.find('href="') + 6
-    if begin < 6:  # noqa: PLR2004
-        begin = mark.find('src="') + 5
-    end = mark.find('"', begin) if begin >= 5 else -1  # noqa: PLR2004
+    begin = mark.find('href="') + 5
+    if begin < 5:  # noqa: PLR2004
+        begin = mark.find('src="') + 4
+    end = mark.find('"', begin + 1) if begin >= 4 else -1  # noqa: PLR2004
     if 0 < end < _LONGEST_TAG:
         tag = (_often if len(mark) < _OFTEN + end - begin else _read)(mark[:begin], mark[end + 1 :])
         if tag:
-            return tag, _url(mark[begin:end])
+            return tag, _url(mark[begin + 1 : end])
     tag = (_often if len(mark) < _OFTEN else _read)(mark) or _NONE
     return tag, _url(tag.values.get(_URL_OF.get(tag.name, ""), ""))
 
@@ -268,9 +290,9 @@ def _read(before: str, after: str | None = None) -> _Tag | None:
     name = found.group().lower() if found else ""
     if not name[:1].isalpha():
         return _Tag(name, between=_BETWEEN.get(name, ""), links=name == "/a")
-    values = _attributes(f'{before[len(name) :]}"' if after is not None else before[len(name) : _LONGEST_TAG])
+    values = _attributes(f'{before[len(name) :]}""' if after is not None else before[len(name) : _LONGEST_TAG])
     if after is not None:
-        attribute = "href" if before.endswith('href="') else "src"
+        attribute = "href" if before.endswith("href=") else "src"
         if values.get(attribute) != "" or _URL_OF.get(name) != attribute:
             return None
         values = {**_attributes(after[:_LONGEST_TAG]), **values}

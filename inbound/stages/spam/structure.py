@@ -1,6 +1,7 @@
 """Spam tests of how the message is put together: parts, attachments, and what of it shows."""
 
 import re
+from operator import attrgetter
 
 from inbound import magic
 from inbound.decoding import codec
@@ -24,6 +25,8 @@ _EXECUTABLE_TYPES = frozenset(
         magic.JAR,
     }
 )
+_HTML = attrgetter("has_html")
+_HTML_AT_FIRST = re.compile(r"\s{0,100}<(?:html|!doctype|body)", re.IGNORECASE)
 _HARDLY_ANY = 150  # characters of text
 _IMAGES_OF = {"image/jpeg", "image/png", "image/gif", "application/pdf"}
 
@@ -80,11 +83,7 @@ def html_without_mime(look: Look) -> str:
     """There is HTML and no MIME-Version, or the plain text is HTML."""
     if look.has_html and not look.has("mime-version"):
         return "no MIME-Version"
-    return (
-        "HTML as plain text"
-        if not look.has_html and re.match(r"\s{0,100}<(?:html|!doctype|body)", look.plain, re.IGNORECASE)
-        else ""
-    )
+    return "HTML as plain text" if not look.has_html and _HTML_AT_FIRST.match(look.plain) else ""
 
 
 @test("TEXT_IN_BASE64", 2.0)
@@ -104,7 +103,7 @@ def picture_for_text(look: Look) -> str:
     return f"{shown} characters, a picture of {largest} octets" if shown < _HARDLY_ANY else ""
 
 
-@test("REMOTE_PICTURE_FOR_TEXT", 1.2)
+@test("REMOTE_PICTURE_FOR_TEXT", 1.2, given=_HTML)
 def remote_picture_for_text(look: Look) -> str:
     """HTML that shows remote pictures and hardly any text."""
     remote = [source for source in look.page.images if source.lower().startswith("http")]
@@ -112,44 +111,44 @@ def remote_picture_for_text(look: Look) -> str:
     return f"{shown} characters, {len(remote)} pictures" if shown < _HARDLY_ANY else ""
 
 
-@test("HIDDEN_TEXT", 1.0)
+@test("HIDDEN_TEXT", 1.0, given=_HTML)
 def hidden_text(look: Look) -> str:
     """HTML hides more text than it shows."""
     hidden, shown = look.page.hidden, len(look.page.text.strip())
     return f"{hidden} characters hidden, {shown} shown" if hidden > 200 and hidden > shown else ""  # noqa: PLR2004
 
 
-@test("COMMENTS_IN_WORDS", 2.5)
+@test("COMMENTS_IN_WORDS", 2.5, given=_HTML)
 def comments_in_words(look: Look) -> str:
     """HTML comments stand inside of words, to break them up for filters."""
     return f"{look.page.comments_in_words} times" if look.page.comments_in_words > 2 else ""  # noqa: PLR2004
 
 
-@test("HTML_FORM", 0.7)
+@test("HTML_FORM", 0.7, given=_HTML)
 def html_form(look: Look) -> str:
     """The HTML has a form to fill in."""
     return f"{look.page.forms} forms" if look.page.forms else ""
 
 
-@test("HTML_SCRIPT", 0.8)
+@test("HTML_SCRIPT", 0.8, given=_HTML)
 def html_script(look: Look) -> str:
     """The HTML has a script."""
     return f"{look.page.scripts} scripts" if look.page.scripts else ""
 
 
-@test("HTML_COLOURFUL", 0.8)
+@test("HTML_COLOURFUL", 0.8, given=_HTML)
 def html_colourful(look: Look) -> str:
     """The HTML writes in many colours."""
     return f"{len(look.page.colours)} colours" if len(look.page.colours) >= 5 else ""  # noqa: PLR2004
 
 
-@test("HTML_BIG_FONTS", 0.8)
+@test("HTML_BIG_FONTS", 0.8, given=_HTML)
 def html_big_fonts(look: Look) -> str:
     """The HTML writes large."""
     return f"{look.page.big_fonts} times" if look.page.big_fonts >= 2 else ""  # noqa: PLR2004
 
 
-@test("HTML_RED", 0.6)
+@test("HTML_RED", 0.6, given=_HTML)
 def html_red(look: Look) -> str:
     """The HTML writes in red."""
     return ", ".join(sorted(look.page.colours & {"red", "#ff0000", "ff0000"}))
