@@ -40,9 +40,9 @@ class Journal:
         if self._json:
             written = _encoded({"at": _now(), **_document(note)})
         else:
-            written = "\n".join([f"{_now()}  {first}" if at == 0 else first for at, first in enumerate(_lines(note))])
+            written = printable(f"{_now()}  " + "\n".join(_lines(note)))
         with self._turn():
-            self._stream.write(printable(written) + "\n")
+            self._stream.write(f"{written}\n")
             self._stream.flush()
 
     @contextlib.contextmanager
@@ -75,9 +75,11 @@ def _escaped(char: str) -> str:
 
 def _encoded(document: dict[str, Any]) -> str:
     try:
-        return orjson.dumps(document).decode("utf-8")
+        text = orjson.dumps(document).decode("utf-8")
     except TypeError:  # a lone surrogate, in a header that is no UTF-8
-        return json.dumps(plain(document), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(plain(document), ensure_ascii=False, separators=(",", ":"))
+    # Of ASCII's control characters JSON escapes all but DEL (RFC 8259 7).
+    return text if text.isascii() and "\x7f" not in text else printable(text)
 
 
 def _now() -> str:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from itertools import pairwise
 
 from inbound.addresses import Mailbox, parse_mailboxes
 from inbound.decoding import encoded_words
@@ -97,12 +96,11 @@ class Headers:
             return cls((), 2)
         end = raw.find(b"\r\n\r\n")
         block = raw[: end + 2] if end >= 0 else raw
-        ends = [one.end() for one in _FIELD_END.finditer(block)]
-        if len(block) > (ends[-1] if ends else 0):
-            ends.append(len(block))
-        lines = [block[start:end] for start, end in pairwise((0, *ends))]
-        fields = tuple(HeaderField(_field_name(line), line) for line in lines)
-        return cls(fields, len(block) + (2 if end >= 0 else 0))
+        *lines, last = _FIELD_END.split(block)
+        fields = [HeaderField(_field_name(line), line + b"\r\n") for line in lines]
+        if last:
+            fields.append(HeaderField(_field_name(last), last))
+        return cls(tuple(fields), len(block) + (2 if end >= 0 else 0))
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """Every field of that name, case folded, from the top."""
@@ -118,12 +116,11 @@ class Headers:
 
 
 def _field_name(line: bytes) -> str:
-    name, colon, _ = line.partition(b":")
-    name = name.rstrip(b" \t")
-    return name.decode("ascii") if colon and _FIELD_NAME.fullmatch(name) else ""
+    found = _FIELD_NAME.match(line)
+    return found[1].decode("ascii") if found else ""
 
 
-_FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 3.6.8
+_FIELD_NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")  # RFC 5322 3.6.8
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")  # RFC 5322 2.2.3: where a blank follows, it is a fold
 
 

@@ -18,14 +18,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from inbound.addresses import a_labels
-from inbound.mail import Client, HeaderField, IPAddress, Mail
-from inbound.verdicts import DkimSignature, DkimVerdict, DmarcVerdict, SpfVerdict, Verdicts
+from inbound.mail import Client, HeaderField, Mail
+from inbound.verdicts import DkimSignature, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict, Verdicts
 
 CLAUSES = 20  # dkim clauses in Authentication-Results; more signatures than that are nobody's
 LONGEST_VALUE = 320  # octets of one value from outside: an address is at most 64 + 1 + 255 (RFC 5321 4.5.3.1)
 
 # Fields that only we may have written. Authentication-Results is ours only under our own authserv-id.
 OURS = frozenset({"x-ses-spam-verdict", "x-ses-virus-verdict", "x-ses-receipt", "x-ses-dkim-signature"})
+
+_MAYBE_FORGED = OURS | {"authentication-results", ""}  # "": a line that is no field may be read as one
 
 _FOLD = "\r\n "
 _PIECE = 1 << 18  # octets that are copied at a time
@@ -40,24 +42,26 @@ _NOT_IN_COMMENTS = re.compile(r"[^A-Za-z0-9._:@+=\x80-\U0010ffff-]")
 
 def header_block(mail: Mail, verdicts: Verdicts, *, hostname: str, authserv_id: str) -> bytes:
     """The fields of ours, each with its CRLF, no empty line behind them."""
-    spf = _spf_text(verdicts.spf, mail.client.ip)
+    ip, sender = str(mail.client.ip), path_of(mail.mail_from)
+    spf = _spf_text(verdicts.spf, ip)
+    mailfrom = f" smtp.mailfrom={sender}" if sender and verdicts.spf.identity == "mailfrom" else ""
     results = (
-        _spf_clause(mail, verdicts.spf, spf),
+        _spf_clause(mail, spf, ip, mailfrom),
         *_dkim_clauses(verdicts.dkim),
         _dmarc_clause(verdicts.dmarc),
-        *([_iprev_clause(mail, verdicts)] if verdicts.iprev.result != "none" else []),
+        *([_iprev_clause(verdicts.iprev, ip)] if verdicts.iprev.result != "none" else []),
         *([f"arc={verdicts.arc.result}"] if verdicts.arc.result != "none" else []),
     )
     lines = (
-        f"Return-Path: <{path_of(mail.mail_from)}>",
-        _received(mail, verdicts, hostname),
+        f"Return-Path: <{sender}>",
+        _received(mail, verdicts, hostname, ip),
         f"X-SES-Spam-Verdict: {verdicts.spam.status}",
         f"X-SES-Virus-Verdict: {verdicts.virus.status}",
-        f"Received-SPF: {spf} {_received_spf_pairs(mail)}",
-        f"Authentication-Results: {_token(authserv_id)}" + "".join(f";{_FOLD}{clause}" for clause in results),
-        f"X-SES-RECEIPT: {_receipt(mail.message_id)}",
+        f"Received-SPF: {spf} {_received_spf_pairs(mail, ip)}",
+        f";{_FOLD}".join((f"Authentication-Results: {_token(authserv_id)}", *results)),
+        f"X-SES-RECEIPT: {_receipt(mail.message_id)}\r\n",
     )
-    text = "".join(f"{line}\r\n" for line in lines)
+    text = "\r\n".join(lines)
     # UTF-8 in header fields is for messages that came with SMTPUTF8 only (RFC 6532, RFC 8616).
     return text.encode("utf-8", "replace") if mail.smtputf8 else text.encode("ascii", "replace")
 
@@ -68,13 +72,16 @@ def stamped(mail: Mail, block: bytes, added: bytes = b"") -> bytes:
     Left out of the original are fields that claim to be ours: `OURS`, and Authentication-Results with the authserv-id
     that stands in `block` (RFC 8601 5). Linear in the header block; the body is never looked at.
     """
-    _, begins, ours = (b"\r\n" + block).partition(b"\r\nAuthentication-Results:")
-    authserv_id = claimed_authserv_id(HeaderField("-", b"-:" + ours.partition(b"\r\n")[0])) if begins else ""
-    kept = [field.raw for field in mail.headers.fields if not _forged(field, authserv_id)]
+    fields = mail.headers.fields
+    kept = [field.raw for field in fields]
+    if not _MAYBE_FORGED.isdisjoint(mail.headers.by_name):
+        _, begins, ours = (b"\r\n" + block).partition(b"\r\nAuthentication-Results:")
+        authserv_id = claimed_authserv_id(HeaderField("-", b"-:" + ours.partition(b"\r\n")[0])) if begins else ""
+        kept = [field.raw for field in fields if not _forged(field, authserv_id)]
     stray = b"X-Inbound-Stray:\r\n" if kept and kept[0][:1] in (b" ", b"\t") else b""
-    if len(kept) == len(mail.headers.fields):
+    if len(kept) == len(fields):
         return b"".join((block, added, stray, mail.raw))
-    read = sum(len(field.raw) for field in mail.headers.fields)
+    read = sum(len(field.raw) for field in fields)
     whole = io.BytesIO()  # it hands out what it holds without another copy
     whole.write(b"".join((block, added, stray, *kept)))
     rest = memoryview(mail.raw)[read:]
@@ -127,11 +134,11 @@ def _quoted(text: str, at: int) -> Iterator[str]:
         at += 1
 
 
-def _received(mail: Mail, verdicts: Verdicts, hostname: str) -> str:
+def _received(mail: Mail, verdicts: Verdicts, hostname: str, ip: str) -> str:
     """RFC 5321 4.4, folded as SES folds it."""
     client = mail.client
     name = _host(verdicts.iprev.name) if verdicts.iprev.result == "pass" else ""
-    literal = f"[{client.ip}]" if client.ip.version == 4 else f"[IPv6:{client.ip}]"  # noqa: PLR2004 - IPv4
+    literal = f"[{ip}]" if client.ip.version == 4 else f"[IPv6:{ip}]"  # noqa: PLR2004 - IPv4
     recipient = f"{_FOLD}for {path_of(mail.rcpt_to[0])}" if len(mail.rcpt_to) == 1 else ""
     when = datetime.fromtimestamp(mail.received_at, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000 (UTC)")
     return (
@@ -148,40 +155,37 @@ def protocol(client: Client, *, smtputf8: bool) -> str:
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if client.tls else "")
 
 
-def _spf_text(spf: SpfVerdict, ip: IPAddress) -> str:
+_SPF_WORDING = {
+    "pass": "domain of {domain} designates {ip} as permitted sender",
+    "fail": "domain of {domain} does not designate {ip} as permitted sender",
+    "softfail": "domain of transitioning {domain} does not designate {ip} as permitted sender",
+    "neutral": "{ip} is neither permitted nor denied by domain of {domain}",
+    "none": "{ip} is neither permitted nor denied by domain of {domain}",
+    "temperror": "error in processing during lookup of {domain}",
+    "permerror": "domain of {domain} has a record that cannot be evaluated",
+}
+
+
+def _spf_text(spf: SpfVerdict, ip: str) -> str:
     """The result with its reason in a comment, as SES words it (`spfCheck`)."""
-    domain = _comment(spf.domain) or "unknown"
-    wording = {
-        "pass": f"domain of {domain} designates {ip} as permitted sender",
-        "fail": f"domain of {domain} does not designate {ip} as permitted sender",
-        "softfail": f"domain of transitioning {domain} does not designate {ip} as permitted sender",
-        "neutral": f"{ip} is neither permitted nor denied by domain of {domain}",
-        "none": f"{ip} is neither permitted nor denied by domain of {domain}",
-        "temperror": f"error in processing during lookup of {domain}",
-        "permerror": f"domain of {domain} has a record that cannot be evaluated",
-    }[spf.result]
+    wording = _SPF_WORDING[spf.result].format(domain=_comment(spf.domain) or "unknown", ip=ip)
     return f"{spf.result} (spfCheck: {wording})"
 
 
-def _received_spf_pairs(mail: Mail) -> str:
+def _received_spf_pairs(mail: Mail, ip: str) -> str:
     """RFC 7208 9.1 key-value pairs. A plain address stands without quotes, as SES writes it."""
     sender = mail.mail_from if _is_address(mail.mail_from) else _quote(mail.mail_from or "<>")
     helo = mail.client.helo
     helo = helo if _is(_DOT_ATOM, helo) else _quote(helo)
-    return f"client-ip={mail.client.ip}; envelope-from={sender}; helo={helo};"
+    return f"client-ip={ip}; envelope-from={sender}; helo={helo};"
 
 
-def _spf_clause(mail: Mail, spf: SpfVerdict, text: str) -> str:
+def _spf_clause(mail: Mail, text: str, ip: str, mailfrom: str) -> str:
     """RFC 8601's clause. SES writes the pairs of Received-SPF in it, and consumers cut them out: they stand in a comment."""
     helo = f" smtp.helo={_token(mail.client.helo)}" if mail.client.helo else ""
-    mailfrom = _mailfrom(mail.mail_from) if spf.identity == "mailfrom" else ""
-    sender, name = (_comment(one).replace("=", "?") for one in (mail.mail_from, mail.client.helo))
-    pairs = f"client-ip={mail.client.ip}; envelope-from={sender}; helo={name};"
+    sender, name = _comment(mail.mail_from).replace("=", "?"), _comment(mail.client.helo).replace("=", "?")
+    pairs = f"client-ip={ip}; envelope-from={sender}; helo={name};"
     return f"spf={text}{_FOLD}( {pairs}){mailfrom}{helo}"
-
-
-def _mailfrom(address: str) -> str:
-    return f" smtp.mailfrom={path_of(address)}" if address else ""
 
 
 def _dkim_clauses(dkim: DkimVerdict) -> tuple[str, ...]:
@@ -215,9 +219,9 @@ def _dmarc_clause(dmarc: DmarcVerdict) -> str:
     return f"dmarc={dmarc.result}" + (f" header.from={author}" if author else "") + policy
 
 
-def _iprev_clause(mail: Mail, verdicts: Verdicts) -> str:
-    name = f" ({_comment(verdicts.iprev.name)})" if verdicts.iprev.name else ""
-    return f"iprev={verdicts.iprev.result}{name} policy.iprev={_token(str(mail.client.ip))}"
+def _iprev_clause(iprev: IprevVerdict, ip: str) -> str:
+    name = f" ({_comment(iprev.name)})" if iprev.name else ""
+    return f"iprev={iprev.result}{name} policy.iprev={_token(ip)}"
 
 
 def _token(text: str) -> str:
@@ -261,10 +265,14 @@ def path_of(address: str) -> str:
 
 def _quote(text: str) -> str:
     """A quoted-string (RFC 5322 3.2.4). Control characters become `?`; it is cut where no honest value reaches."""
-    safe = "".join(char if char.isprintable() else "?" for char in text[:LONGEST_VALUE])
+    safe = _printable(text[:LONGEST_VALUE])
     return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _comment(text: str) -> str:
     """What may stand inside a comment without ending it."""
-    return "".join(char if char.isprintable() else "?" for char in _NOT_IN_COMMENTS.sub("?", text[:LONGEST_VALUE]))
+    return _printable(_NOT_IN_COMMENTS.sub("?", text[:LONGEST_VALUE]))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join([char if char.isprintable() else "?" for char in text])

@@ -42,8 +42,15 @@ class House:
         work = asyncio.create_task(_answer(transaction, raw, peer))
         del raw
         self.at_work.add(work)
-        work.add_done_callback(self.at_work.discard)
-        await asyncio.wait((work,))
+        over = asyncio.get_running_loop().create_future()
+
+        def done(work: "asyncio.Task[Reply]") -> None:
+            self.at_work.discard(work)
+            if not over.done():
+                over.set_result(None)
+
+        work.add_done_callback(done)
+        await over
         return BROKEN if work.cancelled() else work.result()
 
 

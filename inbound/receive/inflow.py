@@ -1,7 +1,8 @@
 """What has come from a client and was not read yet: bounded, and never waited for without a deadline.
 
 1. The socket is not read while `HIGH_WATER` octets lie here, so a client cannot make us hold more than that and one read.
-2. A deadline runs only while somebody waits for octets. Nothing ticks while a message is being worked on.
+2. A deadline runs only while somebody waits for octets. There is one timer for all of them: what it was set for has mostly come
+   when it rings, and it is set again for what is waited for then, if anything is.
 3. When the connection is lost, what was not read is forgotten: its sender will never see a reply to it.
 """
 
@@ -10,6 +11,7 @@ from collections import deque
 from typing import cast
 
 HIGH_WATER = 32 * 1024  # octets; uvloop reads up to 256 KiB at once
+_TICK = 0.001  # seconds; uvloop's timers know no less
 
 
 class GoneError(Exception):
@@ -47,7 +49,10 @@ class Inflow:
         self._ended = False
         self._stopping = False
         self._waiter: asyncio.Future[None] | None = None
-        self._line_since: float | None = None  # when somebody began to wait for a line
+        self._line_since: float | None = None  # when who waits began to, if it is for a line
+        self._deadline = 0.0  # of who waits
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0  # when the timer does
 
     @property
     def pending(self) -> int:
@@ -79,6 +84,8 @@ class Inflow:
 
     def lose(self) -> None:
         """The connection is gone, and what was not read with it."""
+        if self._timer:
+            self._timer.cancel()
         self._transport = None
         self._held.clear()
         self.end()
@@ -108,7 +115,7 @@ class Inflow:
         """Wait. False as soon as something comes. Raises GoneError, StoppingError."""
         try:
             if not self._held and seconds > 0:
-                await self._more(seconds)
+                await self._more(self._loop.time() + seconds)
         except SilentError:
             return True
         if self._stopping:
@@ -119,13 +126,7 @@ class Inflow:
 
     async def line(self, seconds: float, longest: int) -> bytes:
         """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""
-        self._line_since = self._loop.time()
-        try:
-            return await self._line(self._line_since + seconds, longest)
-        finally:
-            self._line_since = None
-
-    async def _line(self, deadline: float, longest: int) -> bytes:
+        since = self._loop.time()
         searched = 0
         overlong = False
         while True:
@@ -133,10 +134,8 @@ class Inflow:
                 raise StoppingError
             end = self._held.find(b"\n", searched) + 1
             if end:
-                line = bytes(self._held[:end])
-                del self._held[:end]
-                self._resume()
-                if overlong or len(line) > longest:
+                line = self._taken(end)
+                if overlong or end > longest:
                     raise OverlongError(bare=not line.endswith(b"\r\n"))
                 return line
             searched = len(self._held)
@@ -145,33 +144,47 @@ class Inflow:
                 searched = 1
                 del self._held[:-1]  # a CR may be the last
                 self._resume()
-            await self._more(deadline - self._loop.time())
+            await self._more(since + seconds, line_since=since)
 
     async def chunk(self, seconds: float, most: int = -1) -> bytes:
         """All that is there, up to `most` octets; waits when there is nothing. Raises GoneError, SilentError."""
         while not self._held:
-            await self._more(seconds)
-        if 0 <= most < len(self._held):
-            chunk = bytes(self._held[:most])
-            del self._held[:most]
-        else:
-            chunk = bytes(self._held)
-            self._held.clear()
-        self._resume()
-        return chunk
+            await self._more(self._loop.time() + seconds)
+        held = len(self._held)
+        return self._taken(most if 0 <= most < held else held)
 
-    async def _more(self, seconds: float) -> None:
+    def _taken(self, octets: int) -> bytes:
+        taken = bytes(memoryview(self._held)[:octets])
+        del self._held[:octets]
+        self._resume()
+        return taken
+
+    def _more(self, deadline: float, line_since: float | None = None) -> asyncio.Future[None]:
+        """What to wait for until there is more. Raises GoneError, SilentError, as waiting does."""
         if self._ended:
             raise GoneError
-        if seconds <= 0:
+        if deadline <= self._loop.time():
             raise SilentError
+        self._line_since = line_since
+        self._deadline = deadline
+        if self._timer is None or self._rings > deadline:
+            self._set_timer()
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._expire, self._waiter)
-        try:
-            await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+        return self._waiter
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._rings = self._deadline
+        self._timer = self._loop.call_at(self._rings, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter and not self._waiter.done():
+            if self._loop.time() > self._deadline - _TICK:
+                self._expire(self._waiter)
+            else:
+                self._set_timer()
 
     def _expire(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
