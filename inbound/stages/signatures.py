@@ -1,7 +1,7 @@
 """Signatures and their keys (RFC 6376, 8301, 8463): what DKIM and ARC share.
 
 1. dkimpy reads c=. Its RSA and its checks of signature fields need quadratic time on hostile mail, and its reader of tag lists
-   five times as long as ours, so these steps are ours, and `cryptography` does the arithmetic. dkimpy is their oracle in the
+   three times as long as ours, so these steps are ours, and `cryptography` does the arithmetic. dkimpy is their oracle in the
    tests. Nothing in dkimpy's modules is changed.
 2. Fields, keys and records have a length that they may not exceed.
 3. What cannot pass is `Rejected` with the result word and a reason; nothing else is raised.
