@@ -9,8 +9,9 @@
 import asyncio
 import os
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -48,6 +49,7 @@ async def aside(function: Callable[Arguments, Result], *args: Arguments.args, **
 async def bridge(function: Callable[Arguments, Result], *args: Arguments.args, **more: Arguments.kwargs) -> Result:
     """Run a synchronous function that may call `wait`. When this is cancelled, the function ends where it waits."""
     child = greenlet(function)
+    child.gr_context = copy_context()  # what begins in the function begins where this was called
     outcome = child.switch(*args, **more)
     while not child.dead:
         try:
@@ -97,9 +99,13 @@ def _rest(work: Coroutine[Any, Any, Result], waits_for: Any) -> Generator[Any, A
         return cast("Result", done.value)
 
 
-def wait(awaitable: Awaitable[Result]) -> Result:
-    """Wait for it. Only inside of a function that runs under `bridge`."""
+def wait(work: Coroutine[Any, Any, Result]) -> Result:
+    """Wait for it. Only inside of a function that runs under `bridge`. What need not wait goes nowhere for it."""
     parent = getcurrent().parent
     if parent is None:
         raise RuntimeError("wait() was called outside of bridge()")
-    return cast("Result", parent.switch(awaitable))
+    try:
+        waits_for = work.send(None)
+    except StopIteration as done:
+        return cast("Result", done.value)
+    return cast("Result", parent.switch(_rest(work, waits_for)))

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from contextvars import ContextVar
 
 import pytest
 
@@ -168,3 +169,19 @@ def test_a_deadline_of_the_work_s_own_is_not_mistaken_for_this_one(inner: float,
             return "outer"
 
     assert asyncio.run(run()) == expected
+
+
+def test_what_a_bridged_function_waits_for_sees_the_context_of_its_caller() -> None:
+    told: ContextVar[str] = ContextVar("told")
+
+    async def begun() -> str:
+        return await asyncio.create_task(late())
+
+    async def late() -> str:
+        return told.get()
+
+    async def run() -> list[str]:
+        told.set("here")
+        return await bridge(lambda: [told.get(), wait(begun()), wait(late())])
+
+    assert asyncio.run(run()) == ["here"] * 3

@@ -22,7 +22,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import dns.exception
@@ -114,8 +114,10 @@ def parse_server(text: str) -> Server:
     return Server(host=str(ipaddress.ip_address(host)), port=int(port))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
+    """`answer` is as it was given last, most often to the same second."""
+
     answer: Answer | TemporaryFailure
     until: float
     octets: int
@@ -157,15 +159,13 @@ class Resolver:
         if kept is not None and kept.until > now:
             self._cache.move_to_end(question)
             self.counters.hits += 1
-            if isinstance(kept.answer, TemporaryFailure):
-                raise TemporaryFailure(kept.answer.reason, kept.answer.detail)
             answer = kept.answer
-            return Answer(
-                exists=answer.exists,
-                records=answer.records,
-                ttl=int(kept.until - now),
-                authenticated=answer.authenticated,
-            )
+            if isinstance(answer, TemporaryFailure):
+                raise TemporaryFailure(answer.reason, answer.detail)
+            left = int(kept.until - now)
+            if left != answer.ttl:
+                answer = kept.answer = replace(answer, ttl=left)
+            return answer
         if not _askable(question[0]):
             return Answer(exists=False)
         task = self._asking.get(question)

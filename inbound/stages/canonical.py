@@ -5,6 +5,7 @@ Everything here takes time linear in what it reads, and a body is hashed in piec
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
@@ -18,8 +19,8 @@ class _Simple:
 
     empty_body = b"\r\n"
 
-    def canonicalize_header(self, field: HeaderField) -> bytes:
-        return field.raw
+    def canonicalize_header(self, fields: Iterable[HeaderField]) -> bytes:
+        return b"".join(field.raw for field in fields)
 
     def canonicalize_lines(self, lines: bytes) -> bytes:
         return lines
@@ -30,9 +31,12 @@ class _Relaxed:
 
     empty_body = b""
 
-    def canonicalize_header(self, field: HeaderField) -> bytes:
-        name, _, value = field.raw.partition(b":")
-        return name.rstrip(b" \t").lower() + b":" + _squeezed(value.replace(b"\r\n", b"")).strip(b" ") + b"\r\n"
+    def canonicalize_header(self, fields: Iterable[HeaderField]) -> bytes:
+        parts: list[bytes] = []
+        for field in fields:
+            name, _, value = field.raw.partition(b":")
+            parts += name.rstrip(b" \t").lower(), b":", value.replace(b"\r\n", b"").strip(b" \t"), b"\r\n"
+        return _squeezed(b"".join(parts))
 
     def canonicalize_lines(self, lines: bytes) -> bytes:
         return _squeezed(lines).replace(b" \r\n", b"\r\n").rstrip(b" ")
@@ -104,35 +108,34 @@ class Hashes:
         """How many fields of that name (lower case) there are."""
         return len(self._headers.by_name.get(name, ()))
 
-    def select(self, names: Sequence[str], own: HeaderField) -> Iterator[HeaderField]:
+    def select(self, names: Sequence[str], own: HeaderField) -> list[HeaderField]:
         """The fields that h= of `own` means: each name the lowest one not taken yet, or nothing (RFC 6376 5.4.2)."""
-        left = {name: iter(reversed(self._headers.by_name.get(name, ()))) for name in set(names)}
-        left[""] = iter(())  # lines that are no fields have no name, and nothing means them
+        selected: list[HeaderField] = []
+        left: dict[str, list[HeaderField]] = {"": []}  # lines that are no fields have no name, and nothing means them
         for name in names:
-            field = next(left[name], None)
-            if field is own:  # it was not there yet when its own h= was written
-                field = next(left[name], None)
-            if field is not None:
-                yield field
+            if name not in left:  # of its own h= it was not there yet when that was written
+                left[name] = [field for field in self._headers.by_name.get(name, ()) if field is not own]
+            if left[name]:
+                selected.append(left[name].pop())
+        return selected
 
     def header(self, fields: Iterable[HeaderField], signature: HeaderField, canonicalization: str) -> bytes:
         """The hash over header fields and the signature field itself, its b= emptied (RFC 6376 3.7)."""
-        rule = _CANONICALIZATIONS[canonicalization]
-        digest = hashlib.sha256()
-        for field in fields:
-            digest.update(rule.canonicalize_header(field))
-        digest.update(rule.canonicalize_header(without_value(signature)).removesuffix(b"\r\n"))
-        return digest.digest()
+        canonical = _CANONICALIZATIONS[canonicalization].canonicalize_header
+        return hashlib.sha256(canonical((*fields, without_value(signature))).removesuffix(b"\r\n")).digest()
 
 
 def hashes_of(mail: Mail) -> Hashes:
-    """Those of this message: DKIM and ARC mostly ask for the same body."""
+    """Those of this message: DKIM and ARC mostly ask for the same body, where it has both."""
+    if not _BOTH.issubset(mail.headers.by_name):
+        return Hashes(mail.raw, mail.headers)
     known = _known.get(mail)
     if known is None:
         known = _known[mail] = Hashes(mail.raw, mail.headers)
     return known
 
 
+_BOTH = {"dkim-signature", "arc-message-signature"}
 _known: "WeakKeyDictionary[Mail, Hashes]" = WeakKeyDictionary()
 
 
@@ -144,19 +147,18 @@ def seal_hashes(sets: Iterable[tuple[HeaderField, HeaderField, HeaderField]]) ->
     canonical = _CANONICALIZATIONS["relaxed"].canonicalize_header
     digest = hashlib.sha256()
     for results, message, seal in sets:
-        digest.update(canonical(results) + canonical(message))
+        digest.update(canonical((results, message)))
         own = digest.copy()
-        own.update(canonical(without_value(seal)).removesuffix(b"\r\n"))
+        own.update(canonical((without_value(seal),)).removesuffix(b"\r\n"))
         yield own.digest()
-        digest.update(canonical(seal))
+        digest.update(canonical((seal,)))
+
+
+_VALUE = re.compile(rb"(;\s*b\s*=)[^;]*")
 
 
 def without_value(field: HeaderField) -> HeaderField:
     """The signature field with the value of its b= deleted, blanks around it too."""
     name, _, value = field.raw.partition(b":")
-    tags = value.removesuffix(b"\r\n").split(b";")
-    for at, tag in enumerate(tags):
-        key, equals, _ = tag.partition(b"=")
-        if key.strip() == b"b":
-            tags[at] = key + equals
-    return HeaderField(field.name, name + b":" + b";".join(tags) + b"\r\n")
+    emptied = _VALUE.sub(rb"\1", b";" + value.removesuffix(b"\r\n"))
+    return HeaderField(field.name, name + b":" + emptied[1:] + b"\r\n")

@@ -8,9 +8,10 @@
 4. The status speaks of the signatures aligned with From only, because those of others say nothing about its author.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inbound.addresses import a_labels
 from inbound.errors import TemporaryFailure
@@ -39,16 +40,45 @@ KEY_RECORDS = 4  # TXT records tried at one selector; RFC 6376 3.6.2.2 leaves mo
 # Fields of which a reader sees one, though there may be two (RFC 6376 8.15, RFC 5322 3.6)
 SEEN_ONCE = ("from", "sender", "reply-to", "to", "cc", "subject", "date", "content-type", "content-transfer-encoding")
 
+_NOT_SHOWN = re.compile(r"[^!-~]+")
+
 BEST_FIRST: tuple[DkimResult, ...] = ("pass", "temperror", "policy", "fail", "neutral", "permerror", "none")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Examined:
-    """What is known of one field: what is to be reported, and what can still be verified."""
+    """What is known of one field so far, and what is left to be verified: `signature` by `keys`, where there is one."""
 
-    report: DkimSignature
+    domain: str = ""
+    selector: str = ""
+    algorithm: str = ""
+    identity: str = ""
+    key_bits: int = 0
+    aligned: bool = False
+    result: DkimResult = "permerror"
+    reason: str = ""
+    dnssec: bool = False
     signature: Signature | None = None
     keys: tuple[str, ...] = ()
+
+    def leave(self, result: DkimResult, reason: str) -> "_Examined":
+        """Nothing is left to be verified."""
+        self.signature, self.result, self.reason = None, result, reason
+        return self
+
+    @property
+    def report(self) -> DkimSignature:
+        return DkimSignature(
+            domain=self.domain,
+            selector=self.selector,
+            algorithm=self.algorithm,
+            key_bits=self.key_bits,
+            identity=self.identity,
+            aligned=self.aligned,
+            result=self.result,
+            reason=self.reason,
+            dnssec=self.dnssec,
+        )
 
 
 class Dkim:
@@ -73,16 +103,16 @@ class Dkim:
         if not fields:
             return DkimVerdict(status=Status.GRAY, result="none", reason="no signature")
         big = mail.is_big
-        read = await offload(self._read_all, fields) if big else self._read_all(fields)
-        examined = await side_by_side(self._with_keys(one) for one in read)
+        examined = await offload(self._read_all, fields) if big else self._read_all(fields)
+        await side_by_side(self._find_keys(one) for one in examined)
         hashes = hashes_of(mail)
-        reports = await offload(self._verify, hashes, examined) if big else self._verify(hashes, examined)
+        if big:
+            await offload(self._verify, hashes, examined)
+        else:
+            self._verify(hashes, examined)
         author = (await offload(author_of, mail) if big else author_of(mail)).domain
-        placed = await side_by_side(
-            self._with_alignment(report, author, ask=at < SIGNATURES) for at, report in enumerate(reports)
-        )
-        troubles = [trouble for _, trouble in placed if trouble]
-        return _verdict(tuple(signature for signature, _ in placed), troubles[0] if troubles else "")
+        troubles = await side_by_side(self._align(one, author, ask=at < SIGNATURES) for at, one in enumerate(examined))
+        return _verdict(tuple([one.report for one in examined]), next(filter(None, troubles), ""))
 
     def _read_all(self, fields: tuple[HeaderField, ...]) -> list[_Examined]:
         return [self._read(field, examine=at < SIGNATURES) for at, field in enumerate(fields)]
@@ -91,22 +121,22 @@ class Dkim:
         try:
             tags = tags_of(field.raw.partition(b":")[2])
         except Rejected as rejected:
-            return _Examined(DkimSignature(result=rejected.result, reason=rejected.reason))
-        report = DkimSignature(
-            result="permerror",
+            return _Examined(result=rejected.result, reason=rejected.reason)
+        examined = _Examined(
             domain=_domain(tags),
             selector=_shown(tags.get("s", "")),
             algorithm=_shown(tags.get("a", "")).lower(),
             identity=_shown(tags.get("i", "")),
         )
         if not examine:
-            return _Examined(replace(report, result="policy", reason=f"more than {SIGNATURES} signatures"))
+            return examined.leave("policy", f"more than {SIGNATURES} signatures")
         try:
             signature = read_signature(field, tags, required=("v", "a", "b", "bh", "d", "h", "s"))
             self._check(signature, tags)
         except Rejected as rejected:
-            return _Examined(replace(report, result=rejected.result, reason=rejected.reason))
-        return _Examined(replace(report, identity=signature.identity), signature)
+            return examined.leave(rejected.result, rejected.reason)
+        examined.signature, examined.identity = signature, signature.identity
+        return examined
 
     def _check(self, signature: Signature, tags: dict[str, str]) -> None:
         """What can be said before the key is known (RFC 6376 3.5, 6.1.1; 8301 3.1)."""
@@ -129,30 +159,28 @@ class Dkim:
         if signature.timestamp is not None and signature.timestamp > now + CLOCK_SKEW:
             raise Rejected("fail", "the signature is from the future")
 
-    async def _with_keys(self, examined: _Examined) -> _Examined:
-        if examined.signature is None:
-            return examined
+    async def _find_keys(self, one: _Examined) -> None:
+        if one.signature is None:
+            return
         try:
-            answer = await self._resolver.query(examined.signature.key_name, "TXT")
+            answer = await self._resolver.query(one.signature.key_name, "TXT")
         except TemporaryFailure as failure:
-            return _Examined(replace(examined.report, result="temperror", reason=str(failure)))
-        report = replace(examined.report, dnssec=answer.authenticated)
-        if not answer.records:
-            return _Examined(replace(report, reason="there is no such key"))
-        return _Examined(report, examined.signature, answer.records[:KEY_RECORDS])
+            one.leave("temperror", str(failure))
+            return
+        one.dnssec = answer.authenticated
+        one.keys = answer.records[:KEY_RECORDS]
+        if not one.keys:
+            one.leave("permerror", "there is no such key")
 
-    def _verify(self, hashes: Hashes, examined: list[_Examined]) -> list[DkimSignature]:
+    def _verify(self, hashes: Hashes, examined: list[_Examined]) -> None:
         """The part that takes a processor."""
-        return [self._verified(hashes, one) for one in examined]
+        for one in examined:
+            if one.signature is not None:  # the best that its keys make of it: there is nearly always one
+                found = [self._verified_by(hashes, one.signature, record) for record in one.keys]
+                one.result, one.reason, one.key_bits = min(found, key=lambda by_key: BEST_FIRST.index(by_key[0]))
 
-    def _verified(self, hashes: Hashes, examined: _Examined) -> DkimSignature:
-        """The best that its keys make of a signature: there is nearly always one."""
-        if examined.signature is None:
-            return examined.report
-        reports = [self._verified_by(hashes, examined.signature, record, examined.report) for record in examined.keys]
-        return min(reports, key=lambda report: BEST_FIRST.index(report.result))
-
-    def _verified_by(self, hashes: Hashes, signature: Signature, record: str, report: DkimSignature) -> DkimSignature:
+    def _verified_by(self, hashes: Hashes, signature: Signature, record: str) -> tuple[DkimResult, str, int]:
+        """Result, reason and bits of the key."""
         key: Key | None = None
         result: DkimResult = "pass"
         reason = ""
@@ -167,17 +195,17 @@ class Dkim:
             result, reason = "neutral", f"{reason}; the key is being tested"
         elif key is not None and key.testing and result == "pass":
             reason = "the key is being tested"
-        return replace(report, key_bits=key.bits if key else 0, result=result, reason=reason)
+        return result, reason, key.bits if key else 0
 
-    async def _with_alignment(self, report: DkimSignature, author: str, *, ask: bool) -> tuple[DkimSignature, str]:
-        """The report with its alignment; and why that could not be found out, where it matters."""
-        if not report.domain or not author:
-            return report, ""
+    async def _align(self, one: _Examined, author: str, *, ask: bool) -> str:
+        """Find out whether it is aligned. Returns why that could not be done, where it matters."""
+        if not one.domain or not author:
+            return ""
         try:
-            is_aligned = await aligned(report.domain, author, self._resolver) if ask else report.domain == author
+            one.aligned = await aligned(one.domain, author, self._resolver) if ask else one.domain == author
         except TemporaryFailure as failure:
-            return report, str(failure) if report.result in ("pass", "temperror") else ""
-        return replace(report, aligned=is_aligned), ""
+            return str(failure) if one.result in ("pass", "temperror") else ""
+        return ""
 
 
 def _check_identity(signature: Signature) -> None:
@@ -206,7 +234,8 @@ def _check_open_ends(hashes: Hashes, signature: Signature, *, accept_length: boo
     if not hashes.count("from"):
         raise Rejected("permerror", "there is no From field")
     for name in SEEN_ONCE:
-        if 0 < signature.signed.count(name) < hashes.count(name):
+        there = hashes.count(name)
+        if there > 1 and 0 < signature.signed.count(name) < there:
             raise Rejected("policy", f"a second {name} field is not signed")
     if signature.length is not None and not accept_length:
         _, size = hashes.body(signature.body_canonicalization, signature.length)
@@ -221,7 +250,7 @@ def _domain(tags: Mapping[str, str]) -> str:
 
 
 def _shown(text: str) -> str:
-    return "".join(char for char in text if " " < char <= "~")[:256]
+    return _NOT_SHOWN.sub("", text)[:256]
 
 
 def _verdict(signatures: tuple[DkimSignature, ...], trouble: str) -> DkimVerdict:

@@ -12,7 +12,9 @@ pyspf evaluates; what it does not do is done here, in a subclass, so that its mo
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, cast
 
 import spf
@@ -32,6 +34,8 @@ LONGEST_REASON = 200
 LONGEST_NAME = 253  # RFC 7208 7.3
 PTR_NAMES = 10  # RFC 7208 4.6.4
 
+_NOT_PRINTABLE = re.compile(r"[^ -~]")
+_LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\.*")  # RFC 1035 2.3.4
 _MACRO = re.compile(r"%(?:[%_-]|\{[slodiphcrtv]([0-9]{0,3})r?[.+,/_=-]*\})", re.IGNORECASE)
 _MACRO_OR_TEXT = re.compile(r"%(?:[%_-]|\{[^}]*\})|[^%]{1,200}")
 
@@ -132,11 +136,15 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         """Everything that DNS said so far was."""
         return self._answers == {True}
 
+    def set_ip(self, i: str) -> None:
+        """Take the client's address apart, as pyspf does."""
+        self.__dict__.update(_client(i))
+
     # DNS
 
     def dns(self, name: str, qtype: RecordType, cnames: object = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002
         """The records, as pyspf has them. CNAMEs are followed by the resolver."""
-        if not all(0 < len(label) < 64 for label in name.rstrip(".").split(".")):  # noqa: PLR2004 - RFC 1035 2.3.4
+        if not _LABELS.fullmatch(name):
             return []
         try:
             answer = wait(self._resolver.query(name, qtype))
@@ -169,7 +177,7 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
     def dns_spf(self, domain: str) -> str | None:
         """The one SPF record of a domain."""
         record: str | None = super().dns_spf(domain)
-        if record and (len(record) > LONGEST_RECORD or any(len(term) > LONGEST_TERM for term in record.split(" "))):
+        if record and (len(record) > LONGEST_RECORD or max(map(len, record.split(" "))) > LONGEST_TERM):
             raise spf.PermError("the record is too long")
         return record
 
@@ -203,31 +211,31 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
 
     def _spelled_alike(self, record: str | None) -> str | None:
         """The record with modifiers' names in small letters, as pyspf expects them, and unknown ones once (RFC 7208 6)."""
-        terms: list[str] = []
-        seen: set[str] = set()
-        self._redirect_ahead = False
-        for term in (record or "").split(" "):
-            modifier = spf.RE_MODIFIER.match(term)
-            if not modifier:
-                terms.append(term)
-                continue
-            name, value = modifier[1].lower(), term[modifier.end() :]
-            if name in seen and name not in ("redirect", "exp"):
-                self.expand(value)  # ignored, but not when its syntax is wrong
-                continue
-            seen.add(name)
-            self._redirect_ahead |= name == "redirect"
-            terms.append(f"{name}={value}")
-        return " ".join(terms) if record else record
+        text, again, self._redirect_ahead = _spelled(record or "")
+        for value in again:
+            self.expand(value)  # ignored, but not when its syntax is wrong
+        return text if record else record
 
     def validate_mechanism(self, mech: str) -> tuple[str, str, str, int, str]:
-        """Read a mechanism. An include of the record itself is an error when it is come to (4.6.4), not when it is read."""
+        """Read a mechanism. Where it has no macros, what it says depends on nothing but its text and whose it is."""
+        return self._validated(mech) if "%" in mech or "%" in self.d else _mechanism(mech, self.d, self.v, self.cidrmax)
+
+    def _validated(self, mech: str) -> tuple[str, str, str, int, str]:
+        """An include of the record itself is an error when it is come to (4.6.4), not when it is read."""
         try:
             return cast("tuple[str, str, str, int, str]", super().validate_mechanism(mech))
         except spf.PermError as error:
             if error.msg != "include has trivial recursion" or ":" not in mech:
                 raise
             return mech, "include", self.d, self.cidrmax, spf.RESULTS.get(mech[0], "pass")
+
+    def cidrmatch(self, ipaddrs: Iterable[str], n: int) -> bool:
+        """Whether the client is in a network of that length around one of the addresses."""
+        try:
+            networks = [_network(address, n) for address in ipaddrs]
+        except ValueError as error:
+            raise spf.PermError(str(error)) from None
+        return any(self.ipaddr in network for network in networks)
 
     def check_lookups(self) -> None:
         """Count a term that asks DNS. pyspf counts a redirect when it reads it, whether it will be taken or not."""
@@ -269,8 +277,52 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
             return ""
 
 
+@lru_cache(1024)
+def _client(ip: str) -> dict[str, Any]:
+    """What pyspf has of a client's address."""
+    query = spf.query.__new__(spf.query)
+    query.set_ip(ip)
+    return dict(query.__dict__)
+
+
+@lru_cache(512)
+def _spelled(record: str) -> tuple[str, tuple[str, ...], bool]:
+    """A record as pyspf expects it; what unknown modifiers say that are there again; whether there is a redirect."""
+    terms: list[str] = []
+    again: list[str] = []
+    seen: set[str] = set()
+    for term in record.split(" "):
+        modifier = spf.RE_MODIFIER.match(term)
+        if not modifier:
+            terms.append(term)
+            continue
+        name, value = modifier[1].lower(), term[modifier.end() :]
+        if name in seen and name not in ("redirect", "exp"):
+            again.append(value)
+            continue
+        seen.add(name)
+        terms.append(f"{name}={value}")
+    return " ".join(terms), tuple(again), "redirect" in seen
+
+
+@lru_cache(4096)  # senders publish the same few hosts and networks in every record
+def _mechanism(mech: str, domain: str, version: str, longest: int) -> tuple[str, str, str, int, str]:
+    """A mechanism without macros in the record of that domain, for a client of that version of IP. Raises PermError."""
+    query = _Query.__new__(_Query)
+    query.d, query.v, query.cidrmax, query.strict = domain, version, longest, True
+    return query._validated(mech)  # noqa: SLF001
+
+
+@lru_cache(4096)
+def _network(address: str, length: int) -> IPv4Network | IPv6Network:
+    """The network of that length around the address. Raises ValueError."""
+    return ip_network(address).supernet(new_prefix=length)
+
+
 def _check_macros(text: str) -> None:
     """RFC 7208 7.1 and 7.3. Raises PermError."""
+    if "%" not in text:
+        return
     if "%" in _MACRO.sub("", text):
         raise spf.PermError("a % that begins no macro", text)
     if any(digits and not int(digits) for digits in _MACRO.findall(text)):
@@ -278,4 +330,4 @@ def _check_macros(text: str) -> None:
 
 
 def _printable(text: str, longest: int) -> str:
-    return "".join(char if " " <= char <= "~" else "?" for char in text[:longest])
+    return _NOT_PRINTABLE.sub("?", text[:longest])

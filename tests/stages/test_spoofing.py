@@ -2,13 +2,17 @@
 
 import asyncio
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import inbound
+from inbound.stages.alignment import _seen_as_from
 from inbound.testing import DnsServer
 from inbound.verdicts import Verdicts
 from tests.stages.builders import NOW
@@ -83,3 +87,30 @@ def test_nothing_passes_but_what_the_reader_sees(at: int) -> None:
         assert verdicts.dmarc.from_domain == case["reader"]
     else:
         assert verdicts.dmarc.aligned == ()
+
+
+_WHOLE_CLASSES = re.compile(rb"(?:\A[ \t]*|[\r\n\0])[^!-~ \t\r\n\0]*from[^!-~]*:", re.IGNORECASE)
+_PARTS = [
+    b"from",
+    b"From",
+    b"FROM",
+    b":",
+    b" ",
+    b"\t",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"\0",
+    b"\x01",
+    b"\xe9",
+    b"\x7f",
+    b"a",
+    b"~",
+]
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(parts=st.lists(st.sampled_from(_PARTS), max_size=14))
+def test_what_is_seen_as_from_is_what_the_whole_classes_say(parts: list[bytes]) -> None:
+    header = b"".join(parts)
+    assert len(_WHOLE_CLASSES.findall(header)) == _seen_as_from(header)
