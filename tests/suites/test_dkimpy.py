@@ -8,7 +8,6 @@ from typing import Any
 
 import dkim
 import dkim.canonicalization
-import dkim.util
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from inbound.mail import HeaderField, Headers
 from inbound.stages.canonical import _CANONICALIZATIONS, canonical_body
 from inbound.stages.dkim import Dkim
-from inbound.stages.signatures import Rejected, tags_of
 from inbound.testing import FakeResolver
 from inbound.verdicts import DkimVerdict
 from tests.stages.builders import mail_from
@@ -153,24 +151,6 @@ def test_canonical_fields_are_dkimpys(value: str) -> None:
     for name, theirs in (("simple", dkim.canonicalization.Simple), ("relaxed", dkim.canonicalization.Relaxed)):
         ((key, canonical),) = theirs.canonicalize_headers([(b"X-Y", f"{value}\r\n".encode())])
         assert key + b":" + canonical == _CANONICALIZATIONS[name].canonicalize_header((field,))
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    parts=st.lists(
-        st.sampled_from(["v", "b", "=", "=", ";", ";", " ", "\t", "\r\n ", "\v", "é", "\xa0", "1", "a b", "_"])
-    )
-)
-def test_tag_lists_are_dkimpys(parts: list[str]) -> None:
-    value = "".join(parts).encode()
-    ours: dict[str, str] | None = None
-    theirs: dict[str, str] | None = None
-    with contextlib.suppress(Rejected):
-        ours = tags_of(value)
-    with contextlib.suppress(dkim.util.InvalidTagValueList, UnicodeDecodeError):
-        tags = dkim.util.parse_tag_value(value)
-        theirs = {name.decode("ascii"): content.decode("utf-8") for name, content in tags.items()}
-    assert theirs == ours
 
 
 def test_using_our_verifier_changes_nothing_in_dkimpy() -> None:
