@@ -22,7 +22,9 @@ import errno
 import itertools
 import json
 import logging
+import os
 import re
+import stat
 import threading
 import time
 import uuid
@@ -70,7 +72,7 @@ class _Put:
 
     bucket: str
     key: str
-    path: Path
+    path: str
     body: bytes | Body
     metadata: bytes
     replaces: bool = False  # whatever is there
@@ -186,7 +188,7 @@ class Buckets:
         """Make them durable, then give each its place. Every put has an outcome after this."""
         with self._writing:
             for put in puts:
-                put.was_there = not put.replaces and put.path.exists()
+                put.was_there = not put.replaces and os.path.exists(put.path)
             new = [put for put in puts if not put.was_there]
             try:
                 if new:
@@ -197,7 +199,7 @@ class Buckets:
                     put.outcome = failure_of(error)
                 puts = [put for put in puts if put not in new]
             for bucket in dict.fromkeys(put.bucket for put in puts):
-                self._place(self._root / bucket, [put for put in puts if put.bucket == bucket])
+                self._place(bucket, [put for put in puts if put.bucket == bucket])
             with contextlib.suppress(OSError):  # then the log has to be read as if they had no places yet
                 self._redo.mark()
 
@@ -206,11 +208,11 @@ class Buckets:
             directory(self._root)
             top_of_hierarchies(self._root)
 
-    def _place(self, bucket: Path, puts: Sequence[_Put]) -> None:
+    def _place(self, bucket: str, puts: Sequence[_Put]) -> None:
         try:
-            directory(bucket / ".parts")
-            parts = [self._written(bucket, put, durably=False) for put in puts]
-            with locked(bucket / ".lock"):
+            self._make_parts(bucket)
+            parts = [self._written(put, durably=False) for put in puts]
+            with locked(self._root / bucket / ".lock"):
                 for put, part in zip(puts, parts, strict=True):
                     if part is not None:
                         put.outcome = _placed(put, part, durably=False)
@@ -218,9 +220,12 @@ class Buckets:
             for put in puts:
                 put.outcome = failure_of(error)
 
-    def _written(self, bucket: Path, put: _Put, *, durably: bool) -> Path | None:
+    def _make_parts(self, bucket: str) -> None:
+        directory(self._root / bucket / ".parts")
+
+    def _written(self, put: _Put, *, durably: bool) -> str | None:
         """The object and its metadata under names that nobody looks at. None: the put has failed."""
-        part = bucket / ".parts" / f"{self._writer}-{next(self._numbers)}"
+        part = f"{self._root}/{put.bucket}/.parts/{self._writer}-{next(self._numbers)}"
         try:
             pieces = (put.body,) if isinstance(put.body, bytes) else put.body.pieces(PIECE)
             write(part, pieces, durably=durably)
@@ -234,11 +239,10 @@ class Buckets:
     def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
             self._make_root()
-            bucket = self._root / put.bucket
-            directory(bucket / ".parts")
-            part = self._written(bucket, put, durably=True)
+            self._make_parts(put.bucket)
+            part = self._written(put, durably=True)
             if part is not None:
-                with locked(bucket / ".lock"):
+                with locked(self._root / put.bucket / ".lock"):
                     put.outcome = _placed(put, part, durably=True)
             if isinstance(put.outcome, Failure):
                 raise put.outcome
@@ -286,20 +290,20 @@ class Buckets:
         put = _Put(bucket=bucket, key=key, path=path, body=record.body, metadata=metadata.encode("utf-8"))
         if (may_be_broken or replaces) and not _is_there(put):
             put.replaces = True
-        if put.replaces or not path.exists():
-            self._place(self._root / bucket, [put])
+        if put.replaces or not os.path.exists(path):
+            self._place(bucket, [put])
             if isinstance(put.outcome, Failure):
                 log.error("%s/%s of a process that died: %s", bucket, key, put.outcome)
 
     def _get(self, bucket: str, key: str, limit: int) -> StoredObject:
-        path = self._path(bucket, key)
+        path = Path(self._path(bucket, key))
         with disk_errors():
             self._must_exist(bucket)
             try:
                 if (size := path.stat().st_size) > limit:
                     raise PermanentFailure(TOO_LARGE, f"{bucket}/{key} has {size} octets")
                 body = path.read_bytes()
-                metadata = json.loads(beside(path).read_bytes())
+                metadata = json.loads(Path(beside(path)).read_bytes())
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise PermanentFailure(OBJECT_MISSING, f"{bucket}/{key}") from error
         return StoredObject(body=body, metadata=metadata)
@@ -318,9 +322,9 @@ class Buckets:
         path = self._path(bucket, key)
         self._must_exist(bucket)
         with disk_errors(), locked(self._root / bucket / ".lock"):
-            for one in (path, beside(path)) if path.is_file() else ():
-                one.unlink(missing_ok=True)
-                sync(one.parent)
+            for one in (path, beside(path)) if os.path.isfile(path) else ():
+                _unlink(one)
+                sync(os.path.dirname(path))
 
     def _must_exist(self, bucket: str) -> None:
         if not _BUCKET.fullmatch(bucket):
@@ -328,12 +332,12 @@ class Buckets:
         if not (self._root / bucket).is_dir():
             raise PermanentFailure(BUCKET_MISSING, bucket)
 
-    def _path(self, bucket: str, key: str) -> Path:
+    def _path(self, bucket: str, key: str) -> str:
         if not _BUCKET.fullmatch(bucket):
             raise PermanentFailure(NAME_REFUSED, f"{bucket!r} is no bucket name")
         if not key or len(key.encode("utf-8", "replace")) > 1024:  # noqa: PLR2004 - as S3
             raise PermanentFailure(NAME_REFUSED, f"a key of {len(key)} characters")
-        return self._root.joinpath(bucket, *map(segment, key.split("/")))
+        return f"{self._root}/{bucket}/{'/'.join(map(segment, key.split('/')))}"
 
 
 def _page(found: Iterator[Listed]) -> list[Listed]:
@@ -356,48 +360,60 @@ def _rank(record: Record) -> tuple[tuple[str, str], tuple[bool, int]]:
     return (bucket, key), (bool(replaces), record.when if replaces else -record.when)
 
 
-def _placed(put: _Put, part: Path, *, durably: bool) -> bool | Failure:
+def _placed(put: _Put, part: str, *, durably: bool) -> bool | Failure:
     """Give a written object its place, under the bucket's lock. False: another one has it, and is on the disk by now."""
+    path = put.path
     try:
-        if put.path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "keys below it are taken", str(put.path))
-        if not put.replaces and (put.was_there or put.path.exists()):
-            if _is_kept(put.path):
+        found = _mode(path)
+        if stat.S_ISDIR(found):
+            raise IsADirectoryError(errno.EISDIR, "keys below it are taken", path)
+        if not put.replaces and (put.was_there or found):
+            if _is_kept(path):
                 _remove(part)
                 return False
-            for path in (part, _beside_part(part)):
-                sync(path)  # it is in no log
+            for written in (part, _beside_part(part)):
+                sync(written)  # it is in no log
             durably = True
-        for piece, path in ((_beside_part(part), beside(put.path)), (part, put.path)):
-            _rename(piece, path)
+        for piece, place in ((_beside_part(part), beside(path)), (part, path)):
+            _rename(piece, place)
             if durably:
-                _sync_names(path.parent, len(put.key.split("/")))
+                _sync_names(Path(path).parent, len(put.key.split("/")))
     except OSError as error:
         _remove(part)
         return failure_of(error)
     return True
 
 
-def _is_kept(path: Path) -> bool:
+def _mode(path: str) -> int:
+    """What lies there, as `st_mode` has it; 0: nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _is_kept(path: str) -> bool:
     """The object that was there is on the disk, or a consumer has taken it. False: it lies there and cannot be read."""
     try:
-        for one in (beside(path), path, path.parent):
+        for one in (beside(path), path, os.path.dirname(path)):
             sync(one)  # whoever wrote it may be about to, or have died before
     except FileNotFoundError:
-        return not path.exists()
+        return not os.path.exists(path)
     return True
 
 
-def _rename(part: Path, path: Path) -> None:
+def _rename(part: str, path: str) -> None:
     """Into its directory, made when it is not there; a consumer may remove it again as long as it is empty."""
     for _ in range(OFTEN):
-        with contextlib.suppress(FileNotFoundError):
-            part.replace(path)
+        try:
+            os.replace(part, path)
+        except FileNotFoundError:
+            for above in reversed([one for one in Path(path).parents if not one.exists()]):
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    above.mkdir(mode=0o700)
+        else:
             return
-        for above in reversed([one for one in path.parents if not one.exists()]):
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
-                above.mkdir(mode=0o700)
-    part.replace(path)
+    os.replace(part, path)
 
 
 def _sync_names(place: Path, depth: int) -> None:
@@ -407,18 +423,23 @@ def _sync_names(place: Path, depth: int) -> None:
             sync(one)
 
 
-def _beside_part(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
+def _beside_part(part: str) -> str:
+    return part + ".json"
 
 
-def _remove(part: Path) -> None:
+def _remove(part: str) -> None:
     for path in (part, _beside_part(part)):
-        path.unlink(missing_ok=True)
+        _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _is_there(put: _Put) -> bool:
     """The object and its metadata lie in their places, octet for octet."""
     try:
-        return put.path.read_bytes() == put.body and beside(put.path).read_bytes() == put.metadata
+        return Path(put.path).read_bytes() == put.body and Path(beside(put.path)).read_bytes() == put.metadata
     except OSError:
         return False

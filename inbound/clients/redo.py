@@ -44,6 +44,7 @@ class Record:
 
 
 _DONE = Record(when=0, head=b"", body=b"")  # the mark
+_DONE_WRITTEN = b"".join(_DONE.encoded())
 
 
 class RedoLog:
@@ -69,7 +70,7 @@ class RedoLog:
     def mark(self) -> None:
         """Everything that was appended so far is done. Raises OSError: then it may be done again."""
         if self._handle >= 0:
-            self._write(b"".join(_DONE.encoded()), durably=False)
+            self._write(_DONE_WRITTEN, durably=False)
 
     def _write(self, octets: bytes, *, durably: bool) -> None:
         try:

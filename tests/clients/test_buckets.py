@@ -204,7 +204,7 @@ def test_what_is_taken_between_the_look_and_the_place_was_stored_and_what_nobody
         await buckets.put("mail", "k", b"x", METADATA)
         written = buckets._written
 
-        def taken_meanwhile(*args: Any, **more: Any) -> Path | None:
+        def taken_meanwhile(*args: Any, **more: Any) -> str | None:
             (tmp_path / "mail" / gone).unlink()
             return written(*args, **more)
 
