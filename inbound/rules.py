@@ -24,7 +24,7 @@ from inbound.facts import ATTRIBUTES, Facts, Part
 from inbound.mail import Client, Mail
 from inbound.recipients import POSTMASTER, forms
 from inbound.record import RuleTrace, Walk
-from inbound.reply import Reply
+from inbound.reply import Reply, accepted
 from inbound.schema import Place
 from inbound.verdicts import BlockVerdict, Status, Verdicts
 
@@ -327,8 +327,7 @@ class _Course:
         return self.refusal is not None or not self.taken, "quarantine" in self.actions
 
     def walk(self, message_id: str) -> Walk:
-        accepted = Reply(250, "2.0.0", f"OK {message_id}")
-        reply = self.deferral or self.refusal or (accepted if self.taken else UNTAKEN)
+        reply = self.deferral or self.refusal or (accepted(message_id) if self.taken else UNTAKEN)
         actions = () if reply.defers or reply is UNTAKEN else tuple(self.actions)
         return Walk(recipient=self.recipient, traces=tuple(self.traces), actions=actions, reply=reply)
 
