@@ -185,7 +185,7 @@ class Buckets:
                 self._redo.mark()
 
     def _make_root(self) -> None:
-        if not self._root.is_dir():
+        if not os.path.isdir(self._root):
             directory(self._root)
             top_of_hierarchies(self._root)
 
@@ -194,7 +194,7 @@ class Buckets:
             self._make_parts(bucket)
             self._share(bucket, [put for put in puts if put.metadata == NO_METADATA and not put.replaces])
             parts = [self._written(put, durably=False) for put in puts]
-            with locked(self._root / bucket / ".lock"):
+            with locked(f"{self._root}/{bucket}/.lock"):
                 for put, part in zip(puts, parts, strict=True):
                     if part is not None:
                         put.outcome = placed(put, part, durably=False)
@@ -203,7 +203,8 @@ class Buckets:
                 put.outcome = failure_of(error)
 
     def _make_parts(self, bucket: str) -> None:
-        directory(self._root / bucket / ".parts")
+        if not os.path.isdir(parts := f"{self._root}/{bucket}/.parts"):
+            directory(Path(parts))
 
     def _share(self, bucket: str, puts: Sequence[Put]) -> None:
         """Let them have their metadata in one file, as long as there is a log."""
@@ -241,7 +242,7 @@ class Buckets:
             self._make_parts(put.bucket)
             part = self._written(put, durably=True)
             if part is not None:
-                with locked(self._root / put.bucket / ".lock"):
+                with locked(f"{self._root}/{put.bucket}/.lock"):
                     put.outcome = placed(put, part, durably=True)
             if isinstance(put.outcome, Failure):
                 raise put.outcome
@@ -326,7 +327,7 @@ class Buckets:
         """The directories above it stay: another object may be on its way there."""
         path = self._path(bucket, key)
         self._must_exist(bucket)
-        with disk_errors(), locked(self._root / bucket / ".lock"):
+        with disk_errors(), locked(f"{self._root}/{bucket}/.lock"):
             for one in (path, beside(path)) if os.path.isfile(path) else ():
                 unlink(one)
                 sync(os.path.dirname(path))

@@ -131,7 +131,7 @@ def write_new(place: Path, name: str, document: object) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: str | Path) -> Iterator[None]:
     """Hold a lock between threads and processes; it ends with the process at the latest."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
