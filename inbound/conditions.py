@@ -9,7 +9,6 @@
 5. Every finding says why, in the words of the condition and with the values that made it so.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -155,18 +154,17 @@ class Test:
     operator: str
     wanted: tuple[str, ...]
     fits: Callable[[Value], bool] = field(compare=False, repr=False)
+    about: Attribute = field(init=False, compare=False, repr=False)  # the attribute that is compared
+    name: str = field(init=False, compare=False, repr=False)  # as it is written in a rule
+    said: str = field(init=False, compare=False, repr=False)  # what is wanted, in an explanation
 
     __test__ = False  # for pytest, which takes the name for its own
 
-    @property
-    def about(self) -> Attribute:
-        """The attribute that is compared."""
-        return ATTRIBUTES[self.attribute]
-
-    @property
-    def name(self) -> str:
-        """The attribute as it is written in a rule."""
-        return self.attribute.replace("<Name>", self.argument)
+    def __post_init__(self) -> None:
+        """What every finding needs."""
+        object.__setattr__(self, "about", ATTRIBUTES[self.attribute])
+        object.__setattr__(self, "name", self.attribute.replace("<Name>", self.argument))
+        object.__setattr__(self, "said", self._said())
 
     def weigh(self, facts: Facts) -> Finding:
         """Read the attribute and compare."""
@@ -197,7 +195,7 @@ class Test:
         return self if finding.truth is None else ALWAYS if finding.truth else NEVER
 
     def _that_fits(self) -> str:
-        return "" if self.operator == "is" else f", {_FITS[self.operator][0]} {self._said()}"
+        return "" if self.operator == "is" else f", {_FITS[self.operator][0]} {self.said}"
 
     @property
     def _quoted(self) -> bool:
@@ -218,7 +216,7 @@ class Test:
         values = " and ".join(self._shown(value) for value in reading[:_MOST_SHOWN])
         more = f" and {len(reading) - _MOST_SHOWN} more" if len(reading) > _MOST_SHOWN else ""
         says = "not" if self.operator == "is" else _FITS[self.operator][1]
-        return f"{self.name} is {values}{more}, {says} {self._said()}"
+        return f"{self.name} is {values}{more}, {says} {self.said}"
 
     def _said(self) -> str:
         words = [
@@ -246,11 +244,12 @@ def _broken(value: Judged) -> bool:
 
 
 def _cut(text: str) -> str:
+    if len(text) <= _SHOWN and text.isprintable():
+        return text
     clean = "".join(char if char.isprintable() else "?" for char in text[: _SHOWN + 1])
     return clean if len(text) <= _SHOWN else f"{clean[:_SHOWN]}…"
 
 
-@functools.lru_cache(maxsize=4096)
 def attributes_of(condition: Condition) -> frozenset[str]:
     """The names of all attributes that a condition asks for."""
     match condition:

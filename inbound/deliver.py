@@ -14,23 +14,22 @@
 6. Once begun this runs to its end: a client that hangs up cancels nothing (`receive` shields it).
 """
 
-import asyncio
 import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from inbound.actions import Action, Cloud, Done, Letter, Onward
 from inbound.bounces import PATIENCE, Bounces, Refused, Told
 from inbound.errors import Failure, TemporaryFailure
 from inbound.mail import Mail
-from inbound.offload import aside, offload
+from inbound.offload import aside, offload, within
 from inbound.parking import Ledger, Parking
 from inbound.record import Ran
-from inbound.reply import Reply
+from inbound.reply import Reply, accepted
 from inbound.rules import Decision, Step
 from inbound.trace import stamped
 from inbound.verdicts import Verdicts
@@ -89,11 +88,6 @@ async def deliver(mail: Mail, verdicts: Verdicts, decision: Decision, block: byt
     except _Deferred as deferred:
         return Delivery(reply=await course.put_off(deferred), ran=tuple(course.ran))
     return Delivery(reply=course.reply(), ran=tuple(course.ran))
-
-
-def accepted(message_id: str) -> Reply:
-    """The reply that promises: done. SES answers with the id as well."""
-    return Reply(250, "2.0.0", f"OK {message_id}")
 
 
 class _Deferred(Exception):
@@ -247,6 +241,8 @@ class _Course:
 
     def seen(self) -> bytes:
         """The header fields that rules added. As in SES all later actions see them, until the walks they belong to end."""
+        if not self.added:
+            return b""
         return b"".join(added for added, walks in self.added if not self.ended.issuperset(walks))
 
     async def attempt(self, action: Action, rule: str, recipients: tuple[str, ...], reached: frozenset[str]) -> Done:
@@ -362,9 +358,8 @@ def _remembered(action: Action, written: str) -> Done:
     return Done(onward=Onward(onward), reply=Reply(int(code), enhanced, text, REFUSED_BEFORE))
 
 
-async def _within(seconds: float, work: Awaitable[Result]) -> Result:
+async def _within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
     try:
-        async with asyncio.timeout(seconds):
-            return await work
+        return await within(seconds, work)
     except TimeoutError as error:
         raise TemporaryFailure(OUT_OF_TIME, f"not done within {seconds:.1f} s") from error

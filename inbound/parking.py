@@ -57,7 +57,7 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._files = (path, path.with_name(f"{path.name}-wal"))
+        self._files = (str(path), f"{path}-wal")
         self._empty_at: tuple[tuple[int, int], ...] = ()
         self._now = now
         self._lock = threading.Lock()
@@ -79,7 +79,8 @@ class SqliteLedger:
 
     def _is_empty(self) -> bool:
         """Nothing stands in it, as far as its files show: they are looked into only when they have changed."""
-        state = tuple(map(_state, self._files))
+        file, log = self._files
+        state = (_state(file), _state(log))
         if state == self._empty_at:
             return True
         empty = self._reading.execute("SELECT 1 FROM done LIMIT 1").fetchone() is None
@@ -104,7 +105,7 @@ class SqliteLedger:
             self._writing.close()
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: str) -> tuple[int, int]:
     """When a file was last written, in nanoseconds, and how long it is; zeros when it is not there."""
     try:
         status = os.stat(path)  # noqa: PTH116 - for every message, and twice as fast

@@ -4,6 +4,7 @@ A `Reply` refuses to be built with a code and an enhanced status code of differe
 CR, LF or non-ASCII text, or longer than a reply line may be.
 """
 
+import functools
 import re
 from dataclasses import dataclass, field
 
@@ -60,3 +61,9 @@ class Reply:
     def refuses(self) -> bool:
         """5xx: refused, and the text says why."""
         return self.code >= 500  # noqa: PLR2004
+
+
+@functools.lru_cache(maxsize=64)  # the rules say it, and delivery does
+def accepted(message_id: str) -> Reply:
+    """The reply that promises: done. SES answers with the id as well."""
+    return Reply(250, "2.0.0", f"OK {message_id}")

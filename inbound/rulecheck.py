@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from inbound.actions.relay import Relay
 from inbound.addresses import a_labels
 from inbound.clients.relay import hop_of
-from inbound.conditions import ALWAYS, NEVER, attributes_of
+from inbound.conditions import ALWAYS, NEVER
 from inbound.errors import Problem
 from inbound.recipients import forms
 from inbound.rules import Rule, RuleSet
@@ -31,14 +31,14 @@ def warnings(ruleset: RuleSet, settings: Settings) -> tuple[Problem, ...]:
         found += _elsewhere(rule, domains)
         found += _stored_twice(rule, rules[:position])
         found += _handed_on(rule, settings)
-        if not settings.clamd and "virus" in attributes_of(rule.when) | attributes_of(rule.unless):
+        if not settings.clamd and "virus" in rule.asks:
             found.append(_about(rule, "asks about viruses, but there is no scanner: the verdict is always DISABLED"))
         trusted = settings.trusted.authserv_ids and settings.trusted.forwarders
-        if not trusted and "upstream" in attributes_of(rule.when) | attributes_of(rule.unless):
+        if not trusted and "upstream" in rule.asks:
             found.append(
                 _about(rule, "asks about an upstream, but the settings trust none: the verdict is always none")
             )
-        if not rule.scan and {"virus", "spam", "spam_score"} & (attributes_of(rule.when) | attributes_of(rule.unless)):
+        if not rule.scan and {"virus", "spam", "spam_score"} & rule.asks:
             found.append(
                 _about(rule, "asks about spam or viruses and says scan: no; only another rule's scan can answer it")
             )

@@ -13,24 +13,26 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from inbound.actions import Action
 from inbound.cases import Case
 from inbound.conditions import ALWAYS, NEVER, All, Condition, Finding, Not, attributes_of
-from inbound.facts import Facts, Part
+from inbound.facts import ATTRIBUTES, Facts, Part
 from inbound.mail import Client, Mail
 from inbound.recipients import POSTMASTER, forms
 from inbound.record import RuleTrace, Walk
-from inbound.reply import Reply
+from inbound.reply import Reply, accepted
 from inbound.schema import Place
 from inbound.verdicts import BlockVerdict, Status, Verdicts
 
 NO_RULE_TOOK_IT = "no rule took it"
 UNDECIDED = "a rule could not be decided"
 DIFFERENT_ANSWERS = "recipients need different answers"
+
+REMEMBERED = 1024  # recipients of a rule set
 
 UNTAKEN = Reply(550, "5.7.1", "No rule here takes this message", NO_RULE_TOOK_IT)
 SEPARATE = Reply(
@@ -56,11 +58,16 @@ class Rule:
     unless: Condition = NEVER
     undecided: Literal["defer", "skip"] = "defer"
     place: Place = field(default=Place(file=""), compare=False)
+    asks: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """The attributes that its conditions ask for."""
+        object.__setattr__(self, "asks", attributes_of(self.when) | attributes_of(self.unless))
 
     @property
     def same_for_all(self) -> bool:
         """Its conditions are true of all recipients of a message or of none."""
-        return "recipient" not in attributes_of(self.when) | attributes_of(self.unless)
+        return "recipient" not in self.asks
 
     def is_for(self, forms_of_recipient: Sequence[str]) -> bool:
         """One of its patterns matches a recipient, given by its `forms`."""
@@ -68,19 +75,19 @@ class Rule:
 
     def weigh(self, facts: Facts) -> Finding:
         """`when` is true and `unless` is not."""
+        if self.unless is NEVER:
+            return _UNCONDITIONAL if self.when is ALWAYS else self.when.weigh(facts)
         when = self.when.weigh(facts)
         if when.truth is False:
             return when
         unless = self.unless.weigh(facts)
         if unless.truth is True:
             return Finding(False, f"unless: {unless.why}")
-        findings = [
-            found for found, given in ((when, self.when), (unless, self.unless)) if given not in (ALWAYS, NEVER)
-        ]
+        findings = [unless] if self.when is ALWAYS else [when, unless]
         open_ones = [found for found in findings if found.truth is None]
         return Finding(
             None if open_ones else True,
-            "; ".join(found.why for found in open_ones or findings) or "it has no condition",
+            "; ".join(found.why for found in open_ones or findings),
             tuple(check for found in open_ones for check in found.checks),
         )
 
@@ -103,6 +110,9 @@ class Rule:
                 return
 
 
+_UNCONDITIONAL = Finding(True, "it has no condition")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
     """The rules in order. `version` is a digest of the files they came from, `tests` are written beside them."""
@@ -110,12 +120,16 @@ class RuleSet:
     rules: tuple[Rule, ...]
     version: str
     tests: tuple[Case, ...] = ()
+    coverage: "Callable[[str], Coverage]" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Remember the recipients that were asked for lately: each is asked for several times in a transaction alone."""
+        object.__setattr__(self, "coverage", functools.lru_cache(maxsize=REMEMBERED)(self._coverage))
 
     @property
     def asks_for_dmarc(self) -> bool:
         """Some enabled rule turns on DMARC."""
-        enabled = [rule for rule in self.rules if rule.enabled]
-        return any(_OF_DMARC & (attributes_of(rule.when) | attributes_of(rule.unless)) for rule in enabled)
+        return any(_OF_DMARC & rule.asks for rule in self.rules if rule.enabled)
 
     def forms(self, recipient: str) -> tuple[str, ...]:
         """The patterns that a recipient meets. Bare `postmaster` meets what postmaster at any domain named here meets."""
@@ -124,25 +138,44 @@ class RuleSet:
         patterns = {pattern for rule in self.rules for pattern in rule.recipients or ()}
         return tuple(pattern for pattern in patterns if "@" not in pattern or pattern.startswith(f"{POSTMASTER}@"))
 
-    def covering(self, recipient: str) -> Iterator[Rule]:
-        """The enabled rules that are for this recipient, in order."""
+    def _coverage(self, recipient: str) -> "Coverage":
         known = self.forms(recipient)
-        return (rule for rule in self.rules if rule.enabled and rule.is_for(known))
+        rules = [rule for rule in self.rules if rule.enabled and rule.is_for(known)]
+        return Coverage(
+            rules={rule.name: rule for rule in rules},
+            exists=any(rule.recipients is not None or rule.takes for rule in rules),
+            requires_tls=any(rule.tls == "require" for rule in rules),
+            wants_scan=any(rule.scan for rule in rules),
+        )
 
     def covers(self, recipient: str) -> bool:
         """Some enabled rule names this recipient, or would take its mail (otherwise 550 5.1.1 at RCPT).
 
         A rule for everybody that takes no mail, such as one that refuses malware, makes no address exist.
         """
-        return any(rule.recipients is not None or rule.takes for rule in self.covering(recipient))
+        return self.coverage(recipient).exists
 
     def requires_tls(self, recipient: str) -> bool:
         """Some enabled rule that covers this recipient says `tls: require` (530 5.7.0 outside TLS)."""
-        return any(rule.tls == "require" for rule in self.covering(recipient))
+        return self.coverage(recipient).requires_tls
 
     def wants_scan(self, recipients: tuple[str, ...]) -> bool:
         """Some enabled rule that covers one of them asks for spam and virus checks."""
-        return any(rule.scan for recipient in recipients for rule in self.covering(recipient))
+        return any(self.coverage(recipient).wants_scan for recipient in recipients)
+
+
+@dataclass(slots=True, kw_only=True)
+class Coverage:
+    """What a rule set has for one recipient, whatever the message: the enabled rules that are for it by name, in order.
+
+    `outlook` is found when it is first asked for, and kept where no client and no sender can change it.
+    """
+
+    rules: Mapping[str, Rule]
+    exists: bool
+    requires_tls: bool
+    wants_scan: bool
+    outlook: "Outlook | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,15 +224,7 @@ def decide(
     Unless recipients are `split` by their answers, the message is taken when it is for one of them: who is refused is told
     of it later (`deliver`).
     """
-    facts = Facts(
-        recipient="",
-        client=mail.client,
-        mail_from=mail.mail_from,
-        block=verdicts.block,
-        mail=mail,
-        verdicts=verdicts,
-        parts=None if parts is None else lambda: parts(mail),
-    )
+    facts = _facts(mail, verdicts, parts)
     courses = _courses(ruleset, facts)
     walks = tuple(course.walk(mail.message_id) for course in courses)
     reply = _common([walk.reply for walk in walks], split=split)
@@ -215,11 +240,26 @@ def decide(
     )
 
 
+def _facts(mail: Mail, verdicts: Verdicts, parts: Callable[[Mail], Sequence[Part]] | None) -> Facts:
+    """All that is known, for the first of the recipients."""
+    return Facts(
+        recipient=mail.rcpt_to[0] if mail.rcpt_to else "",
+        client=mail.client,
+        mail_from=mail.mail_from,
+        block=verdicts.block,
+        mail=mail,
+        verdicts=verdicts,
+        parts=None if parts is None else lambda: parts(mail),
+    )
+
+
 def _courses(ruleset: RuleSet, facts: Facts) -> "list[_Course]":
     mail = facts.mail
     found: dict[str, Finding] = {}
     recipients = dict.fromkeys(mail.rcpt_to if mail else ())
-    return [_walk(ruleset, replace(facts, recipient=recipient), found) for recipient in recipients]
+    return [
+        _walk(ruleset, facts if facts.recipient == one else replace(facts, recipient=one), found) for one in recipients
+    ]
 
 
 def _by_dmarc(ruleset: RuleSet, facts: Facts, courses: "list[_Course]") -> bool:
@@ -267,6 +307,9 @@ class _Course:
     refusal: Reply | None = None
     deferral: Reply | None = None
 
+    def note(self, rule: Rule, met: bool | None, why: str) -> None:
+        self.traces.append(RuleTrace(name=rule.name, met=met, why=why))
+
     def meet(self, rule: Rule) -> bool:
         """Take the rule's actions in; true when they end the walk."""
         self.met.append(rule)
@@ -284,8 +327,7 @@ class _Course:
         return self.refusal is not None or not self.taken, "quarantine" in self.actions
 
     def walk(self, message_id: str) -> Walk:
-        accepted = Reply(250, "2.0.0", f"OK {message_id}")
-        reply = self.deferral or self.refusal or (accepted if self.taken else UNTAKEN)
+        reply = self.deferral or self.refusal or (accepted(message_id) if self.taken else UNTAKEN)
         actions = () if reply.defers or reply is UNTAKEN else tuple(self.actions)
         return Walk(recipient=self.recipient, traces=tuple(self.traces), actions=actions, reply=reply)
 
@@ -293,24 +335,20 @@ class _Course:
 def _walk(ruleset: RuleSet, facts: Facts, found: dict[str, Finding]) -> _Course:
     """Walk the rules. `found` keeps what was found of the rules that are the same for all recipients of the message."""
     course = _Course(recipient=facts.recipient)
-    known = ruleset.forms(facts.recipient)
-
-    def note(rule: Rule, met: bool | None, why: str) -> None:
-        course.traces.append(RuleTrace(name=rule.name, met=met, why=why))
-
+    covering = ruleset.coverage(facts.recipient).rules
     for rule in ruleset.rules:
         if not rule.enabled:
-            note(rule, False, "it is disabled")
-        elif not rule.is_for(known):
-            note(rule, False, f"{facts.recipient} is none of its recipients")
+            course.note(rule, False, "it is disabled")
+        elif rule.name not in covering:
+            course.note(rule, False, f"{facts.recipient} is none of its recipients")
         else:
             finding = found.get(rule.name) or rule.weigh(facts)
             if rule.same_for_all:
                 found[rule.name] = finding
             if finding.truth is None and rule.undecided == "skip":
-                note(rule, None, f"{finding.why}; passed over, as it says undecided: skip")
+                course.note(rule, None, f"{finding.why}; passed over, as it says undecided: skip")
                 continue
-            note(rule, finding.truth, finding.why)
+            course.note(rule, finding.truth, finding.why)
             if finding.truth is None:
                 course.deferral = _deferral(finding)
                 return course
@@ -330,11 +368,19 @@ def _deferral(finding: Finding) -> Reply:
 
 def outlook(ruleset: RuleSet, recipient: str, *, client: Client, mail_from: str, block: BlockVerdict) -> Outlook:
     """Try the walk at RCPT: everything that only the message can tell is undecided."""
+    coverage = ruleset.coverage(recipient)
+    if coverage.outlook is not None:
+        return coverage.outlook
     facts = Facts(recipient=recipient, client=client, mail_from=mail_from, block=block)
-    ahead = [(rule, rest) for rule in ruleset.covering(recipient) if (rest := rule.rest(facts)) != NEVER]
-    return Outlook(refusal=_certain_refusal(ahead), answers=_answers(ahead))
+    ahead = [(rule, rest) for rule in coverage.rules.values() if (rest := rule.rest(facts)) != NEVER]
+    found = Outlook(refusal=_certain_refusal(ahead), answers=_answers(ahead))
+    if not any(_CHANGING & rule.asks for rule in coverage.rules.values()):
+        coverage.outlook = found
+    return found
 
 
+# What is known at RCPT and another at the next, but for the recipient.
+_CHANGING = frozenset(name for name, one in ATTRIBUTES.items() if one.known == "RCPT") - {"recipient"}
 _Ahead = list[tuple[Rule, Condition]]  # the rules that can still be met, and what is left of their conditions
 
 

@@ -23,7 +23,7 @@ from inbound.mail import Headers, Mail
 from inbound.offload import offload
 from inbound.plain import read, written
 from inbound.record import Record
-from inbound.reply import Reply
+from inbound.reply import accepted
 from inbound.schema import keys
 from inbound.seal import envelope, seal, unseal
 
@@ -177,7 +177,7 @@ def _held(letter: Letter) -> Held:
         size=len(mail.raw),
         verdicts=letter.verdicts,
         walks=letter.walks,
-        reply=Reply(250, "2.0.0", f"OK {mail.message_id}"),
+        reply=accepted(mail.message_id),
         ruleset=letter.ruleset,
     )
     return Held(

@@ -23,7 +23,10 @@ _GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x8008_6601, 0x4008_6602, 0x0002_0
 
 def json_of(value: object, *, sort_keys: bool = False) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":")).encode("utf-8")
+    return (_SORTED if sort_keys else _COMPACT).encode(value).encode("utf-8")
+
+
+_COMPACT, _SORTED = (json.JSONEncoder(separators=(",", ":"), sort_keys=sort_keys) for sort_keys in (False, True))
 
 
 @contextlib.contextmanager
@@ -68,7 +71,7 @@ def top_of_hierarchies(path: Path) -> None:
         os.close(handle)
 
 
-def sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
     """Have a file, or the names in a directory, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -91,7 +94,7 @@ def sync_everything(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, pieces: Iterable[Piece], *, durably: bool = True) -> None:
+def write(path: str | Path, pieces: Iterable[Piece], *, durably: bool = True) -> None:
     """A new file of these pieces, on the disk when this returns unless told otherwise.
 
     Its name is not, until its directory is synced.
@@ -128,7 +131,7 @@ def write_new(place: Path, name: str, document: object) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: str | Path) -> Iterator[None]:
     """Hold a lock between threads and processes; it ends with the process at the latest."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -44,6 +44,7 @@ class Record:
 
 
 _DONE = Record(when=0, head=b"", body=b"")  # the mark
+_DONE_WRITTEN = b"".join(_DONE.encoded())
 
 
 class RedoLog:
@@ -60,6 +61,11 @@ class RedoLog:
         """Octets in it, 0 when there is none."""
         return self._size
 
+    @property
+    def name(self) -> str:
+        """What its file is called, without `.log`; "" when there is none."""
+        return self._path.stem if self._handle >= 0 else ""
+
     def append(self, records: Sequence[Record]) -> None:
         """They are on the disk when this returns. Raises OSError: then none of them is."""
         if self._handle < 0:
@@ -69,7 +75,7 @@ class RedoLog:
     def mark(self) -> None:
         """Everything that was appended so far is done. Raises OSError: then it may be done again."""
         if self._handle >= 0:
-            self._write(b"".join(_DONE.encoded()), durably=False)
+            self._write(_DONE_WRITTEN, durably=False)
 
     def _write(self, octets: bytes, *, durably: bool) -> None:
         try:

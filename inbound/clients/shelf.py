@@ -26,9 +26,9 @@ def text_of(name: str) -> str:
     return "" if name == "%" else unquote(name)
 
 
-def beside(path: Path) -> Path:
+def beside(path: str | Path) -> str:
     """Where the metadata of an object lies."""
-    return path.with_name(path.name + METADATA)
+    return f"{path}{METADATA}"
 
 
 def listed(directory: Path, prefix: str, above: str = "") -> Iterator[Listed]:

@@ -187,9 +187,8 @@ def test_every_key_has_a_file_of_its_own_inside_the_bucket(tmp_path: Path, key: 
 @given(st.text(st.sampled_from("./%\\a\0ü~ ") | st.characters(codec="utf-8"), min_size=1, max_size=30))
 def test_no_key_leads_out_of_its_bucket(key: str) -> None:
     path = Buckets(Path("/data/s3"))._path("bucket", key)
-    assert os.path.normpath(path) == str(path)
-    assert path.is_relative_to("/data/s3/bucket")
-    assert path != Path("/data/s3/bucket")
+    assert os.path.normpath(path) == path
+    assert path.startswith("/data/s3/bucket/")
 
 
 @pytest.mark.parametrize(
