@@ -2,7 +2,7 @@
 
 1. An object is `BUCKET/KEY`, its user metadata `BUCKET/KEY.metadata.json`. Puts that arrive while others are being written are
    written together after those: all of them into a redo log, which is synced once. From then on they cannot be lost.
-2. Then each gets its place, the metadata first, by renames under the bucket's lock: between processes too the first
+2. Then each gets its place, the metadata first, both by a rename under the bucket's lock: between processes too the first
    write wins, whole. Only then `put` says so, and every reader sees the object.
 3. The files themselves are synced later, all at once (`SETTLE_SECONDS`), and the log that had them is dropped. A large object
    goes its own way, synced before `put` says so.
@@ -13,26 +13,27 @@
 5. Consumers take no lock and delete what they please, at any time. What was there when it was put again, and is gone a moment
    later, was stored and read: the second `put` is told that it was there. One without its metadata can be read by nobody,
    and is put anew.
-6. Most objects have no user metadata, which is `{}` in a file too. All that a log has share one (hard links, read-only); where
-   there can be no link the file is the object's own. The one that is linked to has the log's name, and goes with it.
-7. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
+6. A key's segments that a file name cannot be are percent-encoded, so no key leads out of its bucket.
 """
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import logging
 import os
 import re
+import stat
 import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inbound.clients import Body, Listed, StoredObject
+from inbound.clients import Body, Listed, StoredObject, whole
 from inbound.clients.disk import (
     directory,
     disk_errors,
@@ -44,10 +45,9 @@ from inbound.clients.disk import (
     top_of_hierarchies,
     write,
 )
-from inbound.clients.placing import Put, is_there, metadata_of, placed, remove, unlink
 from inbound.clients.reasons import BUCKET_MISSING, DISK, NAME_REFUSED, OBJECT_MISSING, TOO_LARGE
 from inbound.clients.redo import Record, RedoLog, left_behind
-from inbound.clients.shelf import METADATA, beside, listed, segment
+from inbound.clients.shelf import beside, listed, segment
 from inbound.errors import Failure, PermanentFailure, TemporaryFailure
 from inbound.offload import aside
 
@@ -59,11 +59,31 @@ LARGEST_LOG = 64 * 1024 * 1024  # octets; then it is not waited for
 LARGE = 512 * 1024  # octets of an object that is not worth writing twice
 LONGEST_OBJECT = 128 * 1024 * 1024  # octets that `get` takes into memory
 PIECE = 1024 * 1024  # octets of a large object that are made at a time
-NO_METADATA = b"{}"
+OFTEN = 1000  # tries to get an object into a directory that a consumer removes
 MOST_AT_ONCE = 64  # puts that are written together
 PAGE = 1000  # objects that are listed in one go
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Put:
+    """One object on its way."""
+
+    bucket: str
+    key: str
+    path: str
+    body: bytes | Body
+    metadata: bytes
+    replaces: bool = False  # whatever is there
+    was_there: bool = False  # when it was looked for, so it is not in the log
+    outcome: bool | Failure = False
+
+    def record(self) -> Record:
+        """For the log; what is made piece by piece is made once, and written from here to its place too."""
+        self.body = body = whole(self.body)
+        head = [self.bucket, self.key, self.metadata.decode("utf-8"), *([True] if self.replaces else [])]
+        return Record(when=time.time_ns(), head=json_of(head), body=body)
 
 
 class Buckets:
@@ -73,10 +93,9 @@ class Buckets:
         self._root = root
         self._redo = RedoLog(root / ".log")
         self._writing = threading.Lock()  # one commit at a time, and none while the log changes
-        self._waiting: list[tuple[Put, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[_Put, asyncio.Future[bool]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._committing = self._settling = False
-        self._shared: set[str] = set()  # the files that say of objects in the log that they have no metadata
         self._writer, self._numbers = uuid.uuid4(), itertools.count()  # counting is one step also between threads
 
     async def put(
@@ -84,7 +103,7 @@ class Buckets:
     ) -> bool:
         """Store unless something is there already, or in its stead. Raises Failure."""
         path = self._path(bucket, key)
-        put = Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata), replaces=replaces)
+        put = _Put(bucket=bucket, key=key, path=path, body=body, metadata=json_of(metadata), replaces=replaces)
         if len(body) > LARGE:
             return await aside(self._put_by_itself, put)
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -165,7 +184,7 @@ class Buckets:
 
     # In a thread
 
-    def _commit(self, puts: Sequence[Put]) -> None:
+    def _commit(self, puts: Sequence[_Put]) -> None:
         """Make them durable, then give each its place. Every put has an outcome after this."""
         with self._writing:
             for put in puts:
@@ -189,15 +208,14 @@ class Buckets:
             directory(self._root)
             top_of_hierarchies(self._root)
 
-    def _place(self, bucket: str, puts: Sequence[Put]) -> None:
+    def _place(self, bucket: str, puts: Sequence[_Put]) -> None:
         try:
             self._make_parts(bucket)
-            self._share(bucket, [put for put in puts if put.metadata == NO_METADATA and not put.replaces])
             parts = [self._written(put, durably=False) for put in puts]
             with locked(f"{self._root}/{bucket}/.lock"):
                 for put, part in zip(puts, parts, strict=True):
                     if part is not None:
-                        put.outcome = placed(put, part, durably=False)
+                        put.outcome = _placed(put, part, durably=False)
         except OSError as error:
             for put in puts:
                 put.outcome = failure_of(error)
@@ -206,44 +224,27 @@ class Buckets:
         if not os.path.isdir(parts := f"{self._root}/{bucket}/.parts"):
             directory(Path(parts))
 
-    def _share(self, bucket: str, puts: Sequence[Put]) -> None:
-        """Let them have their metadata in one file, as long as there is a log."""
-        if not puts or not self._redo.name:
-            return
-        shared = f"{self._root}/{bucket}/.parts/{self._redo.name}{METADATA}"
-        if shared not in self._shared:
-            try:
-                write(shared, (NO_METADATA,), durably=False)
-                os.chmod(shared, 0o400)
-            except OSError:
-                unlink(shared)
-                raise
-            self._shared.add(shared)
-        for put in puts:
-            put.shared = shared
-
-    def _written(self, put: Put, *, durably: bool) -> str | None:
+    def _written(self, put: _Put, *, durably: bool) -> str | None:
         """The object and its metadata under names that nobody looks at. None: the put has failed."""
         part = f"{self._root}/{put.bucket}/.parts/{self._writer}-{next(self._numbers)}"
         try:
             pieces = (put.body,) if isinstance(put.body, bytes) else put.body.pieces(PIECE)
             write(part, pieces, durably=durably)
-            if not put.shared:
-                write(metadata_of(part), (put.metadata,), durably=durably)
+            write(_beside_part(part), (put.metadata,), durably=durably)
         except OSError as error:
-            remove(part)
+            _remove(part)
             put.outcome = failure_of(error)
             return None
         return part
 
-    def _put_by_itself(self, put: Put) -> bool:
+    def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
             self._make_root()
             self._make_parts(put.bucket)
             part = self._written(put, durably=True)
             if part is not None:
                 with locked(f"{self._root}/{put.bucket}/.lock"):
-                    put.outcome = placed(put, part, durably=True)
+                    put.outcome = _placed(put, part, durably=True)
             if isinstance(put.outcome, Failure):
                 raise put.outcome
             return put.outcome
@@ -253,15 +254,9 @@ class Buckets:
         with disk_errors():
             with self._writing:
                 settled = self._redo.let_go()
-                self._shared.clear()
             if settled is not None:
                 sync_everything(self._root)
-                self._drop(settled)
-
-    def _drop(self, settled: Path) -> None:
-        for shared in self._root.glob(f"*/.parts/{settled.stem}{METADATA}"):
-            shared.unlink(missing_ok=True)
-        settled.unlink()
+                settled.unlink()
 
     def _sweep(self) -> None:
         for part in self._root.glob("*/.parts/*"):
@@ -288,13 +283,13 @@ class Buckets:
                 sync_everything(self._root)
                 log.warning("%d objects of processes that died are in their places", len(stays))
             for one in left:
-                self._drop(one.path)
+                one.path.unlink()
 
     def _do_again(self, record: Record, *, may_be_broken: bool) -> None:
         bucket, key, metadata, *replaces = json.loads(record.head)
         path = self._path(bucket, key)
-        put = Put(bucket=bucket, key=key, path=path, body=record.body, metadata=metadata.encode("utf-8"))
-        if (may_be_broken or replaces) and not is_there(put):
+        put = _Put(bucket=bucket, key=key, path=path, body=record.body, metadata=metadata.encode("utf-8"))
+        if (may_be_broken or replaces) and not _is_there(put):
             put.replaces = True
         if put.replaces or not os.path.exists(path):
             self._place(bucket, [put])
@@ -329,7 +324,7 @@ class Buckets:
         self._must_exist(bucket)
         with disk_errors(), locked(f"{self._root}/{bucket}/.lock"):
             for one in (path, beside(path)) if os.path.isfile(path) else ():
-                unlink(one)
+                _unlink(one)
                 sync(os.path.dirname(path))
 
     def _must_exist(self, bucket: str) -> None:
@@ -364,3 +359,88 @@ def _rank(record: Record) -> tuple[tuple[str, str], tuple[bool, int]]:
     """Whose record it is, and what makes it the one that counts: the last that replaces, else the first of all."""
     bucket, key, _, *replaces = json.loads(record.head)
     return (bucket, key), (bool(replaces), record.when if replaces else -record.when)
+
+
+def _placed(put: _Put, part: str, *, durably: bool) -> bool | Failure:
+    """Give a written object its place, under the bucket's lock. False: another one has it, and is on the disk by now."""
+    path = put.path
+    try:
+        found = _mode(path)
+        if stat.S_ISDIR(found):
+            raise IsADirectoryError(errno.EISDIR, "keys below it are taken", path)
+        if not put.replaces and (put.was_there or found):
+            if _is_kept(path):
+                _remove(part)
+                return False
+            for written in (part, _beside_part(part)):
+                sync(written)  # it is in no log
+            durably = True
+        for piece, place in ((_beside_part(part), beside(path)), (part, path)):
+            _rename(piece, place)
+            if durably:
+                _sync_names(Path(path).parent, len(put.key.split("/")))
+    except OSError as error:
+        _remove(part)
+        return failure_of(error)
+    return True
+
+
+def _mode(path: str) -> int:
+    """What lies there, as `st_mode` has it; 0: nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _is_kept(path: str) -> bool:
+    """The object that was there is on the disk, or a consumer has taken it. False: it lies there and cannot be read."""
+    try:
+        for one in (beside(path), path, os.path.dirname(path)):
+            sync(one)  # whoever wrote it may be about to, or have died before
+    except FileNotFoundError:
+        return not os.path.exists(path)
+    return True
+
+
+def _rename(part: str, path: str) -> None:
+    """Into its directory, made when it is not there; a consumer may remove it again as long as it is empty."""
+    for _ in range(OFTEN):
+        try:
+            os.replace(part, path)
+        except FileNotFoundError:
+            for above in reversed([one for one in Path(path).parents if not one.exists()]):
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    above.mkdir(mode=0o700)
+        else:
+            return
+    os.replace(part, path)
+
+
+def _sync_names(place: Path, depth: int) -> None:
+    """The names in a directory, and in those above it that may be new. What a consumer has removed needs no place."""
+    for one in (place, *place.parents)[:depth]:
+        with contextlib.suppress(FileNotFoundError):
+            sync(one)
+
+
+def _beside_part(part: str) -> str:
+    return part + ".json"
+
+
+def _remove(part: str) -> None:
+    for path in (part, _beside_part(part)):
+        _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _is_there(put: _Put) -> bool:
+    """The object and its metadata lie in their places, octet for octet."""
+    try:
+        return Path(put.path).read_bytes() == put.body and Path(beside(put.path)).read_bytes() == put.metadata
+    except OSError:
+        return False

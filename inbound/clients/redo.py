@@ -61,11 +61,6 @@ class RedoLog:
         """Octets in it, 0 when there is none."""
         return self._size
 
-    @property
-    def name(self) -> str:
-        """What its file is called, without `.log`; "" when there is none."""
-        return self._path.stem if self._handle >= 0 else ""
-
     def append(self, records: Sequence[Record]) -> None:
         """They are on the disk when this returns. Raises OSError: then none of them is."""
         if self._handle < 0:

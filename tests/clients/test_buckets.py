@@ -167,11 +167,9 @@ while os.getppid() == int(os.environ["PARENT"]):
 
 
 @pytest.mark.parametrize("order", [("", ".metadata.json"), (".metadata.json", "")], ids=["object", "metadata"])
-@pytest.mark.parametrize(
-    ("size", "metadata"), [(3, METADATA), (3, {}), (LARGE + 1, METADATA)], ids=["small", "without", "large"]
-)
+@pytest.mark.parametrize("size", [3, LARGE + 1], ids=["small", "large"])
 def test_a_consumer_that_deletes_all_the_time_makes_no_put_fail(
-    tmp_path: Path, order: tuple[str, str], size: int, metadata: dict[str, str]
+    tmp_path: Path, order: tuple[str, str], size: int
 ) -> None:
     """What is deleted first, the object or its metadata; and the directory behind them."""
     environment, deletions = {"PARENT": str(os.getpid())}, tmp_path / "deletions"
@@ -187,7 +185,7 @@ def test_a_consumer_that_deletes_all_the_time_makes_no_put_fail(
                 outcomes: list[object] = []
                 async with asyncio.timeout(40):
                     while len(outcomes) < 160 or deletions.stat().st_size < DELETIONS:
-                        puts = [buckets.put("mail", "in/k", b"x" * size, metadata) for _ in range(4)]
+                        puts = [buckets.put("mail", "in/k", b"x" * size, METADATA) for _ in range(4)]
                         outcomes += await asyncio.gather(*puts, return_exceptions=True)
                 await buckets.close()
                 return outcomes
@@ -300,50 +298,6 @@ def test_one_name_that_cannot_be_does_not_harm_the_others(tmp_path: Path) -> Non
         outcomes = await asyncio.gather(*puts, return_exceptions=True)
         assert [type(outcome).__name__ for outcome in outcomes] == ["PermanentFailure", "bool"]
         await buckets.close()
-
-    asyncio.run(story())
-
-
-def test_objects_without_metadata_share_the_file_that_says_so_and_nobody_can_tell(tmp_path: Path) -> None:
-    async def story() -> None:
-        place = tmp_path / "one"
-        buckets = Buckets(place)
-        (place / "mail").mkdir(parents=True)
-        (place / "mail" / "left.metadata.json").write_text('{"by": "the dead"}')
-        await asyncio.gather(*(buckets.put("mail", key, b"x", {}) for key in ("a", "b/c", "left")))
-        a, c, left = (place / "mail" / f"{key}.metadata.json" for key in ("a", "b/c", "left"))
-        assert a.samefile(c)
-        assert a.stat().st_mode & 0o777 == 0o400
-        assert not a.samefile(left)
-        crash(place, tmp_path / "other", placed=True)
-        await Buckets(tmp_path / "other").recover()
-        assert list((tmp_path / "other" / "mail" / ".parts").iterdir()) == []
-        await buckets.delete_object("mail", "a")
-        assert not a.exists()
-        await buckets.put("mail", "b/c", b"y", {"n": "1"}, replaces=True)
-        await buckets.put("mail", "a", b"z", {})
-        found = [await buckets.get("mail", key) for key in ("a", "b/c", "left")]
-        assert [(one.body, one.metadata) for one in found] == [(b"z", {}), (b"y", {"n": "1"}), (b"x", {})]
-        await buckets.close()
-        assert list((place / "mail" / ".parts").iterdir()) == []
-
-    asyncio.run(story())
-
-
-def test_where_a_file_system_has_no_links_each_object_has_a_file_for_its_metadata(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none_here(*_: str) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", none_here)
-
-    async def story() -> None:
-        buckets = Buckets(tmp_path)
-        assert await asyncio.gather(*(buckets.put("mail", f"in/{n}", b"x", {}) for n in range(3))) == [True] * 3
-        assert {(await buckets.get("mail", f"in/{n}")).body for n in range(3)} == {b"x"}
-        await buckets.close()
-        assert list((tmp_path / "mail" / ".parts").iterdir()) == []
 
     asyncio.run(story())
 
