@@ -148,15 +148,21 @@ async def walk(start: str, resolver: Resolver) -> Walk:
         records = [record for record in answer.records if is_record(record)]
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue
-        pairs = tags_of(records[0])
-        tags = dict(pairs)
-        if len(tags) < len(pairs):  # RFC 6376 3.2: a tag that stands twice makes the whole list invalid
+        psd = _psd(records[0])
+        if psd is None:
             continue
-        psd = tags.get("psd", "u").lower()
         found.append(Published(domain=domain, text=records[0], psd=psd, authenticated=answer.authenticated))
         if psd in ("y", "n"):
             break
     return Walk(start=start, found=tuple(found))
+
+
+@functools.lru_cache(maxsize=256)
+def _psd(record: str) -> str | None:
+    """What the record's psd= says; None for a list in which a tag stands twice, which is invalid as a whole (RFC 6376 3.2)."""
+    pairs = tags_of(record)
+    tags = dict(pairs)
+    return tags.get("psd", "u").lower() if len(tags) == len(pairs) else None
 
 
 def _names(start: str) -> Iterator[str]:

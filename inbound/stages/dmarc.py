@@ -196,6 +196,7 @@ def _parser() -> Callable[[str, str], Any]:
     return cast("Callable[[str, str], Any]", parse_dmarc_record)
 
 
+@lru_cache(maxsize=256)
 def _without_oddities(text: str) -> str | None:
     """The tags that count for a verdict, each with a valid value; None when the record cannot be used.
 

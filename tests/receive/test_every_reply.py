@@ -286,8 +286,7 @@ BEHIND = {
         rules=NO_TIME,
         dns={"_dmarc.sender.example": "SERVFAIL"},
     ),
-    "rules._Course.walk": Case(text=DATA + "> .\n< 250 2.0.0 OK …", rules="rules: [{name: x, actions: [drop]}]"),
-    "deliver.accepted": Case(text=DATA + "> .\n< 250 2.0.0 OK …", rules=STORE),
+    "reply.accepted": Case(text=DATA + "> .\n< 250 2.0.0 OK …", rules=STORE),
     "deliver.NOT_DONE": Case(
         text=DATA + "> .\n< 451 4.3.0 Not everything could be done with this message yet, please try again later",
         rules=TELL % CALL,
@@ -331,7 +330,6 @@ UNSENT = {
         "what a next hop brings about, and what comes back from it, is in tests/test_relaying.py and tests/clients",
     ),
     "clients.ses.NEEDS_SMTPUTF8": "a notification's, which its record tells",
-    "actions.quarantine._held": "kept with a message that is held; its sender was answered before",
     "deliver._remembered": "what an action has answered before the message was deferred",
     "rules.SEPARATE": "recipients that could get different answers share no transaction, so this is the rule set's last resort",
 }
