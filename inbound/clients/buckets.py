@@ -76,7 +76,7 @@ class _Put:
     body: bytes | Body
     metadata: bytes
     replaces: bool = False  # whatever is there
-    was_there: bool = False  # when it was looked for, so it is not in the log
+    was_there: bool = False  # when it was looked for, though not to be read, so it is not in the log
     outcome: bool | Failure = False
 
     def record(self) -> Record:
@@ -187,8 +187,7 @@ class Buckets:
     def _commit(self, puts: Sequence[_Put]) -> None:
         """Make them durable, then give each its place. Every put has an outcome after this."""
         with self._writing:
-            for put in puts:
-                put.was_there = not put.replaces and os.path.exists(put.path)
+            puts = [put for put in puts if not _is_done(put)]
             new = [put for put in puts if not put.was_there]
             try:
                 if new:
@@ -239,6 +238,8 @@ class Buckets:
 
     def _put_by_itself(self, put: _Put) -> bool:
         with disk_errors():
+            if _had(put):
+                return False
             self._make_root()
             self._make_parts(put.bucket)
             part = self._written(put, durably=True)
@@ -361,6 +362,21 @@ def _rank(record: Record) -> tuple[tuple[str, str], tuple[bool, int]]:
     return (bucket, key), (bool(replaces), record.when if replaces else -record.when)
 
 
+def _had(put: _Put) -> bool:
+    """Look whether it is there already, and on the disk: then there is nothing to be done."""
+    put.was_there = not put.replaces and os.path.exists(put.path)
+    return put.was_there and _is_kept(put.path)
+
+
+def _is_done(put: _Put) -> bool:
+    """The put has its outcome without being written."""
+    try:
+        return _had(put)
+    except OSError as error:
+        put.outcome = failure_of(error)
+        return True
+
+
 def _placed(put: _Put, part: str, *, durably: bool) -> bool | Failure:
     """Give a written object its place, under the bucket's lock. False: another one has it, and is on the disk by now."""
     path = put.path
@@ -368,10 +384,10 @@ def _placed(put: _Put, part: str, *, durably: bool) -> bool | Failure:
         found = _mode(path)
         if stat.S_ISDIR(found):
             raise IsADirectoryError(errno.EISDIR, "keys below it are taken", path)
-        if not put.replaces and (put.was_there or found):
-            if _is_kept(path):
-                _remove(part)
-                return False
+        if found and not put.replaces and _is_kept(path):
+            _remove(part)
+            return False
+        if put.was_there or (found and not put.replaces):
             for written in (part, _beside_part(part)):
                 sync(written)  # it is in no log
             durably = True

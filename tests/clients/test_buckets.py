@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from inbound.clients import StoredObject
+from inbound.clients import buckets as module
 from inbound.clients.buckets import LARGE, Buckets
 from inbound.clients.redo import Record, RedoLog, left_behind
 
@@ -197,18 +197,18 @@ def test_a_consumer_that_deletes_all_the_time_makes_no_put_fail(
 
 @pytest.mark.parametrize("gone", ["k", "k.metadata.json"])
 def test_what_is_taken_between_the_look_and_the_place_was_stored_and_what_nobody_can_read_is_put_anew(
-    tmp_path: Path, gone: str
+    tmp_path: Path, gone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def taken_meanwhile(path: str) -> bool:
+        (tmp_path / "mail" / gone).unlink(missing_ok=True)
+        return is_kept(path)
+
+    is_kept = module._is_kept
+    monkeypatch.setattr(module, "_is_kept", taken_meanwhile)
+
     async def story() -> bool:
         buckets = Buckets(tmp_path)
         await buckets.put("mail", "k", b"x", METADATA)
-        written = buckets._written
-
-        def taken_meanwhile(*args: Any, **more: Any) -> str | None:
-            (tmp_path / "mail" / gone).unlink()
-            return written(*args, **more)
-
-        buckets._written = taken_meanwhile  # type: ignore[method-assign]
         new = await buckets.put("mail", "k", b"x", METADATA)
         await buckets.close()
         return new
@@ -217,6 +217,19 @@ def test_what_is_taken_between_the_look_and_the_place_was_stored_and_what_nobody
     assert sorted(path.name for path in (tmp_path / "mail").glob("k*")) == (
         ["k.metadata.json"] if gone == "k" else ["k", "k.metadata.json"]
     )
+
+
+@pytest.mark.parametrize("size", [1, LARGE + 1])
+def test_what_is_there_already_is_not_written_again(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> list[bool]:
+        buckets = Buckets(tmp_path)
+        found = [await buckets.put("mail", "k", b"x" * size, METADATA)]
+        monkeypatch.setattr(module, "write", lambda *_, **__: pytest.fail("it was written again"))
+        found += [await buckets.put("mail", "k", b"y" * size, METADATA)]
+        await buckets.close()
+        return found
+
+    assert asyncio.run(story()) == [True, False]
 
 
 def test_a_log_that_ends_in_the_middle_of_a_record_gives_what_stands_before(tmp_path: Path) -> None:
