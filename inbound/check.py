@@ -7,7 +7,6 @@ import json
 import math
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from inbound.schema import keys
 
 LARGEST = 256 * 1024 * 1024  # octets of one message file
 LONGEST_LINE = 512 * 1024 * 1024  # of a batch: a message in base64 and its envelope
-ROOM = 16 * 1024 * 1024  # octets of a batch's messages under way at a time; a larger one goes through alone
+ROOM = 8 * 1024 * 1024  # octets of a batch's messages under way at a time; a larger one goes through alone
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -80,9 +79,7 @@ def _request(document: dict[str, Any]) -> Request:
 
 
 def size_of(request: Request) -> int:
-    """About how many octets the message has, 0 when that cannot be told without reading it."""
-    if request.raw is not None:
-        return len(request.raw)
+    """How many octets the message's file has, 0 when that cannot be told without reading it."""
     try:
         return Path(request.path).stat().st_size
     except (OSError, ValueError):
@@ -162,18 +159,18 @@ class Room:
         self._used = 0
         self._change = asyncio.Condition()
 
-    @asynccontextmanager
-    async def taken(self, octets: int) -> AsyncIterator[None]:
-        """Wait until there is room for these, or nothing else there."""
+    async def take(self, octets: int) -> int:
+        """Wait until there is room for these, or nothing else there. Returns what was taken."""
         async with self._change:
             await self._change.wait_for(lambda: not self._used or self._used + octets <= self._octets)
             self._used += octets
-        try:
-            yield
-        finally:
-            async with self._change:
-                self._used -= octets
-                self._change.notify_all()
+        return octets
+
+    async def leave(self, octets: int) -> None:
+        """Give it back."""
+        async with self._change:
+            self._used -= octets
+            self._change.notify_all()
 
     async def vacancy(self) -> None:
         """Wait until it is not full."""

@@ -20,6 +20,7 @@ A `Failure` never leaves the program with its text: replies to senders carry the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class InboundError(Exception):
@@ -55,6 +56,16 @@ class Failure(InboundError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}" if detail else reason)
+
+    def again(self) -> Self:
+        """Another one that says the same, to raise what was kept.
+
+        An exception keeps the frames it went through, and whole messages in them.
+        """
+        other = self.__new__(type(self))
+        other.args = self.args
+        vars(other).update(vars(self))
+        return other
 
 
 class TemporaryFailure(Failure):

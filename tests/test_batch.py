@@ -5,8 +5,10 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +30,7 @@ def zone() -> dict[str, Any]:
         "s1._domainkey.{}": {"TXT": [key_record(rsa_key())]},
         "_dmarc.{}": {"TXT": ["v=DMARC1; p=reject"]},
     }
-    return {
+    return {"broken.example": "SERVFAIL"} | {
         name.format(f"d{at}.example"): {kind: [text.format(f"d{at}.example") for text in texts]}
         for at in range(DOMAINS)
         for name, records in one.items()
@@ -116,17 +118,23 @@ def test_memory_is_after_two_thousand_mails_what_it_was_after_three_hundred(tmp_
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="there is no /proc")
-def test_large_mails_go_through_one_after_the_other_however_many_jobs_there_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["path", "raw"])
+def test_large_mails_go_through_one_after_the_other_however_many_jobs_there_are(tmp_path: Path, given: str) -> None:
     large = signed("d1.example")
     attached = base64.encodebytes(bytes(range(256)) * 36_000).replace(b"\n", b"\r\n")
-    (tmp_path / "large.eml").write_bytes(large.removesuffix(b"--b--\r\n") + b"--b\r\n\r\n" + attached + b"--b--\r\n")
-    request = json.dumps({"path": "large.eml", "rcpt_to": ["support@example.com"]}).encode() + b"\n"
+    large = large.removesuffix(b"--b--\r\n") + b"--b\r\n\r\n" + attached + b"--b--\r\n"
+    (tmp_path / "large.eml").write_bytes(large)
+    what = {"path": "large.eml"} if given == "path" else {"raw": base64.b64encode(large).decode()}
+    sender = {"mail_from": "pat@broken.example", "rcpt_to": ["support@example.com"]}
+    request = json.dumps(what | sender).encode() + b"\n"
     with batch(tmp_path, jobs=8) as (process, stdin, stdout):
         through(stdin, stdout, [request] * 2)
         before = resident(process, highest=True)
-        stdin.writelines([request] * 16)
-        stdin.flush()
-        results = [json.loads(stdout.readline())["dkim"]["result"] for _ in range(16)]
+        writing = threading.Thread(target=lambda: (stdin.writelines([request] * 16), stdin.flush()))
+        writing.start()
+        results = [(found["dkim"]["result"], found["spf"]["result"]) for found in map(json.loads, islice(stdout, 16))]
+        writing.join()
         after = resident(process, highest=True)
-    assert results == ["fail"] * 16
+    assert results == [("fail", "temperror")] * 16
     assert after - before < 3 * len(attached) // 1024, (before, after)  # eight at once took thirteen
+    assert after < 200 * 1024

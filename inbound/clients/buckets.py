@@ -111,7 +111,10 @@ class Buckets:
         if not self._committing:
             self._committing = True
             self._start(self._commit_what_waits())
-        return await waiter
+        try:
+            return await waiter
+        finally:
+            del put, waiter  # a failure would keep this frame, and this frame the failure
 
     async def get(self, bucket: str, key: str, limit: int = LONGEST_OBJECT) -> StoredObject:
         """Fetch an object whole. Raises Failure, also where it has more octets than `limit`."""
@@ -247,7 +250,7 @@ class Buckets:
                 with locked(f"{self._root}/{put.bucket}/.lock"):
                     put.outcome = _placed(put, part, durably=True)
             if isinstance(put.outcome, Failure):
-                raise put.outcome
+                raise put.outcome.again()
             return put.outcome
 
     def _settle(self) -> None:

@@ -167,9 +167,9 @@ async def _instream(connection: socket.socket, octets: bytes) -> bytes:
         if before:
             await loop.sock_sendall(connection, before + b"\0\0\0\0")
     except OSError as error:
-        broken: OSError | None = error
+        broken = str(error)
     else:
-        broken = None
+        broken = ""
     reply = b""
     try:
         while b"\0" not in reply and len(reply) < _LONGEST_REPLY:
@@ -178,7 +178,7 @@ async def _instream(connection: socket.socket, octets: bytes) -> bytes:
                 break
             reply += more
     except OSError as error:
-        broken = error
+        broken = str(error)
     said, end, _ = reply.partition(b"\0")
     if not end and len(reply) < _LONGEST_REPLY:
         raise TemporaryFailure(BROKEN_OFF, f"{broken or 'end of file'} after {reply[:200]!r}")

@@ -114,11 +114,19 @@ def parse_server(text: str) -> Server:
     return Server(host=str(ipaddress.ip_address(host)), port=int(port))
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """No answer. Not an exception: one that is kept keeps all that its traceback leads to, whole messages too."""
+
+    reason: str
+    detail: str
+
+
 @dataclass(slots=True)
 class _Kept:
     """`answer` is as it was given last, most often to the same second."""
 
-    answer: Answer | TemporaryFailure
+    answer: Answer | _Failed
     until: float
     octets: int
 
@@ -148,7 +156,7 @@ class Resolver:
         self._clock = clock
         self._dnssec = dnssec
         self._cache: OrderedDict[_Question, _Kept] = OrderedDict()
-        self._asking: dict[_Question, asyncio.Task[Answer]] = {}
+        self._asking: dict[_Question, asyncio.Task[Answer | _Failed]] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def query(self, name: str, rdtype: RecordType) -> Answer:
@@ -160,7 +168,7 @@ class Resolver:
             self._cache.move_to_end(question)
             self.counters.hits += 1
             answer = kept.answer
-            if isinstance(answer, TemporaryFailure):
+            if isinstance(answer, _Failed):
                 raise TemporaryFailure(answer.reason, answer.detail)
             left = int(kept.until - now)
             if left != answer.ttl:
@@ -176,7 +184,10 @@ class Resolver:
             task.add_done_callback(lambda done: self._asked(question, done))
         else:
             self.counters.joined += 1
-        return await asyncio.shield(task)  # others may wait for it when this one is cancelled
+        outcome = await asyncio.shield(task)  # others may wait for it when this one is cancelled
+        if isinstance(outcome, _Failed):
+            raise TemporaryFailure(outcome.reason, outcome.detail)
+        return outcome
 
     async def close(self) -> None:
         """Give up the questions still open."""
@@ -185,28 +196,28 @@ class Resolver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _asked(self, question: _Question, task: asyncio.Task[Answer]) -> None:
+    def _asked(self, question: _Question, task: asyncio.Task[Answer | _Failed]) -> None:
         del self._asking[question]
         if not task.cancelled():
             task.exception()  # those who waited have had it; if nobody did, it is nobody's
 
-    async def _ask(self, question: _Question) -> Answer:
+    async def _ask(self, question: _Question) -> Answer | _Failed:
         try:
             async with self._free, asyncio.timeout(self._deadline):
                 answer = await self._resolve(*question)
         except TimeoutError:
             self.counters.timeouts += 1
-            failure = TemporaryFailure(TIMEOUT, " ".join(question))
+            failed = _Failed(TIMEOUT, " ".join(question))
         except TemporaryFailure as error:
             self.counters.failures += 1
-            failure = error
+            failed = _Failed(error.reason, error.detail)
         else:
             self._keep(question, answer, answer.ttl)
             return answer
-        self._keep(question, failure, FAILURE_KEPT)
-        raise failure
+        self._keep(question, failed, FAILURE_KEPT)
+        return failed
 
-    def _keep(self, question: _Question, answer: Answer | TemporaryFailure, seconds: float) -> None:
+    def _keep(self, question: _Question, answer: Answer | _Failed, seconds: float) -> None:
         records = answer.records if isinstance(answer, Answer) else ()
         octets = ENTRY_OCTETS + sum(len(record) for record in records)
         replaced = self._cache.pop(question, None)

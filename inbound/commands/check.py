@@ -30,6 +30,7 @@ from inbound.check import (
 from inbound.commands import UNABLE, WELL, command, put, settings_of
 from inbound.errors import ConfigurationError, Problem
 from inbound.journal import printable
+from inbound.receive.memory import keep_large_blocks_apart
 from inbound.record import Record
 from inbound.samples import Sample, sample_of
 from inbound.testing import DnsServer
@@ -108,10 +109,10 @@ class _Judging:
     async def record(self, request: Request) -> Record:
         """Judge one message. Raises RequestError."""
         self._clock.set(request.now)
-        async with self.room.taken(size_of(request)):
-            raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
-            mail = mail_of(request, raw, domains=self._judge.settings.domains, now=time.time())
-            return await self._judge.judge(mail)
+        raw = await asyncio.to_thread(octets_of, request, as_is=self._as_is, stdin=self._stdin)
+        mail = mail_of(request, raw, domains=self._judge.settings.domains, now=time.time())
+        del request  # it may hold the message once more, in base64
+        return await self._judge.judge(mail)
 
     @property
     def counters(self) -> str:
@@ -119,18 +120,26 @@ class _Judging:
         return counted(asdict(self._judge.resolver.counters))
 
     async def document(self, line: bytes) -> dict[str, Any]:
-        """Judge what one line asks for; whatever is wrong with it is a document too."""
-        path = None
+        """Judge what one line asks for, which has its room already; whatever is wrong with it is a document too."""
+        path, held = None, len(line)
         try:
             request = request_of(line)
             del line  # of a large message it is half of all that is held
             path = request.path
-            return (await self.record(request)).judgement(path)
+            if request.raw is None:  # it is the file that needs room
+                await self.room.leave(held)
+                held = 0
+                held = await self.room.take(size_of(request))
+            judging = self.record(request)
+            del request
+            return (await judging).judgement(path)
         except RequestError as error:
             return {"path": path or error.path, "error": str(error)}
         except Exception as error:  # a batch goes on, whatever one line brings
             log.exception("a message could not be judged")
             return {"path": path, "error": f"could not be judged ({type(error).__name__})"}
+        finally:
+            await self.room.leave(held)
 
 
 def _request(options: argparse.Namespace, sample: Sample | None) -> Request:
@@ -173,9 +182,12 @@ async def _check_one(judging: _Judging, request: Request, *, as_json: bool) -> i
 
 
 async def _check_batch(judging: _Judging, *, jobs: int) -> int:
+    keep_large_blocks_apart()
+
     async def lines() -> AsyncIterator[bytes]:
         while line := await asyncio.to_thread(sys.stdin.buffer.readline, LONGEST_LINE):
             if line.strip():
+                await judging.room.take(len(line))
                 yield line
             del line  # it may be a large message's
             await judging.room.vacancy()

@@ -53,7 +53,7 @@ class Walk:
     def organizational_domain(self) -> str:
         """RFC 9989 4.10.2. Raises TemporaryFailure when a record that was not seen could change it."""
         if self.trouble:
-            raise self.trouble
+            raise self.trouble.again()
         for published in self.found:
             if published.psd == "n":
                 return published.domain
@@ -144,7 +144,7 @@ async def walk(start: str, resolver: Resolver) -> Walk:
         try:
             answer = await resolver.query(f"_dmarc.{domain}", "TXT")
         except TemporaryFailure as failure:
-            return Walk(start=start, found=tuple(found), trouble=failure)
+            return Walk(start=start, found=tuple(found), trouble=failure.again())
         records = [record for record in answer.records if is_record(record)]
         if len(records) != 1:  # RFC 9989 4.10: several are all discarded
             continue

@@ -79,7 +79,7 @@ class Dmarc:
             return _not_applied(walked, record_domain=published.domain, reason="the DMARC record cannot be used")
         passing, unsure = await self._passing(author, policy, spf, dkim)
         if not passing and unsure:
-            raise unsure
+            raise unsure.again()
         word = await self._word(policy, published, author, needed=not passing)
         return DmarcVerdict(
             status=Status.PASS if passing else Status.FAIL,
@@ -135,7 +135,7 @@ class Dmarc:
             try:
                 is_aligned = identifier == author if strict else await aligned(identifier, author, self._resolver)
             except TemporaryFailure as failure:
-                unsure = failure
+                unsure = failure.again()
                 continue
             if is_aligned and passed:
                 passing.add(mechanism)

@@ -31,17 +31,17 @@ class Iprev:
             return self.broken(str(failure))
         if not names:
             return IprevVerdict(result="permerror", reason="the address has no name")
-        trouble: TemporaryFailure | None = None
+        trouble = ""
         for name in names:
             try:
                 addresses = (await self._resolver.query(name, "A" if client.version == 4 else "AAAA")).records  # noqa: PLR2004
             except TemporaryFailure as failure:
-                trouble = failure
+                trouble = str(failure)
                 continue
             if str(client) in addresses:
                 return IprevVerdict(result="pass", name=name)
         if trouble:
-            return self.broken(str(trouble))
+            return self.broken(trouble)
         return IprevVerdict(result="fail", reason=f"{names[0]} does not lead back")
 
 
