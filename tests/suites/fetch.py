@@ -57,8 +57,8 @@ def debian_source(package: str, version: str, *, release: str, sha256: str) -> P
     if not folder.is_dir():
         with tempfile.TemporaryDirectory() as place:
             problem = _apt_source(package, release, Path(place))
-            archive = Path(place, f"{package}_{version}.orig.tar.gz")
-            if not archive.exists():
+            archive = next(Path(place).glob(f"*_{version}.orig.tar.[gx]z"), None)  # the sources may have another name
+            if archive is None:
                 pytest.skip(f"the sources of {package} {version} could not be fetched: {problem[-300:]}")
             assert sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
             with tarfile.open(archive) as opened:

@@ -1,4 +1,4 @@
-"""The openspf suite of RFC 7208 (in pyspf's source package), every question asked over real UDP and TCP."""
+"""The openspf suites of RFC 7208 and RFC 4408 (in pyspf's source package), every question asked over real UDP and TCP."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from tests.suites.fetch import sdist
 pytestmark = pytest.mark.timeout(360)  # the first run fetches the suite
 
 
-def scenarios() -> list[dict[str, Any]]:
-    file = sdist("pyspf", "2.0.14") / "test" / "rfc7208-tests.yml"
+def scenarios(name: str) -> list[dict[str, Any]]:
+    file = sdist("pyspf", "2.0.14") / "test" / name
     return list(yaml.safe_load_all(file.read_bytes()))
 
 
@@ -63,10 +63,11 @@ async def evaluate(scenario: dict[str, Any]) -> dict[str, tuple[str, str]]:
         await server.stop()
 
 
-def test_every_case_of_the_rfc_7208_suite_holds_over_real_dns() -> None:
+@pytest.mark.parametrize(("suite", "count"), [("rfc7208-tests.yml", 203), ("rfc4408-tests.yml", 191)])
+def test_every_case_of_the_suite_holds_over_real_dns(suite: str, count: int) -> None:
     wrong = []
     cases = 0
-    for scenario in scenarios():
+    for scenario in scenarios(suite):
         found = asyncio.run(evaluate(scenario))
         for name, case in scenario["tests"].items():
             cases += 1
@@ -75,4 +76,4 @@ def test_every_case_of_the_rfc_7208_suite_holds_over_real_dns() -> None:
             if result not in allowed or case.get("explanation", explanation) != explanation:
                 wrong.append((name, case["spec"], allowed, result, case.get("explanation"), explanation))
     assert not wrong
-    assert cases == 203
+    assert cases == count
