@@ -58,7 +58,7 @@ def unbound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`127.0.0.1:PORT` of an unbound that knows a signed zone and one that is not."""
     program = shutil.which("unbound", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if program is None:
-        pytest.skip("unbound is not installed")
+        pytest.skip("Debian's unbound is not installed")
     folder, port = tmp_path_factory.mktemp("unbound"), free_port()
     zone, anchor = signed_zone()
     (folder / "sender.zone").write_text(zone)

@@ -1,7 +1,6 @@
 """The two best-known readers of bounces find exactly the recipients that a notification of ours tells of, and why."""
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from inbound.dsn import Failed
 from inbound.reply import Reply
 from tests.interop.environments import python_with
+from tests.perl import perl_has
 from tests.test_dsn import HOSTILE, told
 
 HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ def test_flufl_bounce_finds_exactly_the_refused_recipients(paths: list[Path]) ->
     assert dict(zip(BOUNCES, found, strict=True)) == dict(zip(BOUNCES, expected, strict=True))
 
 
-@pytest.mark.skipif(not shutil.which("perl"), reason="needs Debian's libsisimai-perl")
+@pytest.mark.skipif(not perl_has("Sisimai"), reason="Debian's libsisimai-perl is not installed")
 def test_sisimai_finds_exactly_the_refused_recipients_and_why(paths: list[Path]) -> None:
     found = said(["perl", str(HERE / "sisimai.pl")], paths)
     assert [[(one["recipient"], one["status"], one["action"]) for one in told] for told in found] == [

@@ -61,9 +61,21 @@ def debian_source(package: str, version: str, *, release: str, sha256: str) -> P
             if archive is None:
                 pytest.skip(f"the sources of {package} {version} could not be fetched: {problem[-300:]}")
             assert sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
+            part = folder.with_name(f"{folder.name}.part")  # what is broken off is no suite
             with tarfile.open(archive) as opened:
-                unpack(opened, folder)
+                unpack(opened, part)
+            part.rename(folder)
     return folder
+
+
+def mail_dkim() -> Path:
+    """The sources of Mail::DKIM, which hold its corpus and ValiMail's ARC suite."""
+    return debian_source(
+        "libmail-dkim-perl",
+        "1.20240923",
+        release="trixie",
+        sha256="45de46f5dc4d23bcb6ad6401759881dd43968eab20e73f6f79d9557467de20ee",
+    )
 
 
 def _apt_source(package: str, release: str, place: Path) -> str:

@@ -12,7 +12,7 @@ from inbound.clients.dns import Resolver
 from inbound.stages.arc import Arc
 from inbound.testing import DnsServer
 from tests.stages.builders import mail_from
-from tests.suites.fetch import debian_source
+from tests.suites.fetch import mail_dkim
 
 pytestmark = pytest.mark.timeout(360)  # the first run fetches the suite
 
@@ -26,12 +26,7 @@ OTHERWISE = {
 
 
 def scenarios() -> Iterator[dict[str, Any]]:
-    folder = debian_source(
-        "libmail-dkim-perl",
-        "1.20240923",
-        release="trixie",
-        sha256="45de46f5dc4d23bcb6ad6401759881dd43968eab20e73f6f79d9557467de20ee",
-    )
+    folder = mail_dkim()
     (file,) = folder.glob("*/t/arc_test_suite/arc-draft-validation-tests.yml")
     yield from yaml.safe_load_all(file.read_text("utf-8"))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from inbound.clients.dns import Resolver
 from inbound.stages.dkim import Dkim
 from inbound.testing import DnsServer
+from tests.perl import perl_has
 from tests.stages import test_arc
 from tests.stages.builders import NOW, mail_from
 from tests.stages.signer import MESSAGE, key_record, rsa_key, sign
@@ -17,7 +17,7 @@ from tests.stages.signer import MESSAGE, key_record, rsa_key, sign
 SCRIPT, ARC_SCRIPT = Path(__file__).with_name("mail_dkim.pl"), Path(__file__).with_name("mail_dkim_arc.pl")
 KEY = "s1._domainkey.sender.example"
 HOW = ("simple", "relaxed")
-INSTALLED = not subprocess.run(["perl", "-MMail::DKIM", "-e1"], check=False, capture_output=True).returncode
+NEEDS_MAIL_DKIM = pytest.mark.skipif(not perl_has("Mail::DKIM"), reason="Debian's libmail-dkim-perl is not installed")
 
 
 def messages(count: int) -> list[bytes]:
@@ -55,7 +55,7 @@ async def judge(raws: list[bytes], folder: Path) -> tuple[list[bool], list[bool]
     return [line == "pass" for line in theirs.decode().splitlines()], [result == "pass" for result in ours]
 
 
-@pytest.mark.skipif(not INSTALLED, reason="libmail-dkim-perl is not installed")
+@NEEDS_MAIL_DKIM
 def test_mail_dkim_judges_alike(tmp_path: Path) -> None:
     raws = messages(150)
     theirs, ours = asyncio.run(judge(raws, tmp_path))
@@ -96,7 +96,7 @@ ELSEWISE = {
 }
 
 
-@pytest.mark.skipif(not INSTALLED, reason="libmail-dkim-perl is not installed")
+@NEEDS_MAIL_DKIM
 def test_mail_dkim_judges_chains_alike(tmp_path: Path) -> None:
     cases = [case for case in test_arc.CASES if "faults" not in case]
 

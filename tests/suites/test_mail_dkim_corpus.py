@@ -15,7 +15,7 @@ from inbound.stages.dkim import Dkim
 from inbound.testing import DnsServer, Records
 from inbound.verdicts import DkimVerdict
 from tests.stages.builders import mail_from
-from tests.suites.fetch import debian_source
+from tests.suites.fetch import mail_dkim
 
 pytestmark = pytest.mark.timeout(360)  # the first run fetches the suite
 
@@ -32,14 +32,7 @@ OTHERWISE = {
 
 
 def files() -> Path:
-    return next(
-        debian_source(
-            "libmail-dkim-perl",
-            "1.20240923",
-            release="trixie",
-            sha256="45de46f5dc4d23bcb6ad6401759881dd43968eab20e73f6f79d9557467de20ee",
-        ).glob("*/t")
-    )
+    return next(mail_dkim().glob("*/t"))
 
 
 def zone(text: str) -> Records:
