@@ -8,13 +8,13 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any
 
 from inbound.addresses import a_labels
 from inbound.errors import ConfigurationError, Problem
 from inbound.receive import Door
 from inbound.receive.board import Board, Seat
 from inbound.receive.census import Census
+from inbound.receive.handshakes import Handshakes
 from inbound.receive.house import House
 from inbound.receive.inflow import Budget
 from inbound.receive.memory import keep_large_blocks_apart
@@ -71,6 +71,7 @@ class Edge:
             rates=Rates(limits.messages_per_minute, seat),
         )
         self._servers: list[asyncio.Server] = []
+        self._handshakes: list[Handshakes] = []
 
     @property
     def connections(self) -> int:
@@ -101,36 +102,42 @@ class Edge:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                self._sessions(listener), host, port, backlog=BACKLOG, reuse_address=True, **self._secure(listener)
+                self._sessions(listener), host, port, backlog=BACKLOG, reuse_address=True, start_serving=False
             )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise _problem(f"cannot listen on {listener.address}: {reason}") from error
-        self._servers.append(server)
+        await self._serve(server, listener)
         return [_address(sock) for sock in server.sockets]
 
     async def _take_over(self, bound: Bound) -> list[str]:
         loop = asyncio.get_running_loop()
-        secure = self._secure(bound.listener)
+        sessions = self._sessions(bound.listener)
         for sock in bound.sockets:
-            server = await loop.create_server(self._sessions(bound.listener), sock=sock, backlog=BACKLOG, **secure)
-            self._servers.append(server)
+            server = await loop.create_server(sessions, sock=sock, backlog=BACKLOG, start_serving=False)
+            await self._serve(server, bound.listener)
         return [_address(sock) for sock in bound.sockets]
 
     def _sessions(self, listener: Listener) -> Callable[[], Session]:
+        if listener.tls and not self._house.certificates:
+            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
+        if listener.tls and listener.proxy:
+            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
         loop = asyncio.get_running_loop()
         return lambda: Session(self._house, behind_proxy=listener.proxy, loop=loop)
 
-    def _secure(self, listener: Listener) -> dict[str, Any]:
-        """What makes a listener of implicit TLS (RFC 8314 3.3)."""
-        certificates = self._house.certificates
+    async def _serve(self, server: asyncio.Server, listener: Listener) -> None:
+        self._servers.append(server)
         if not listener.tls:
-            return {}
-        if not certificates:
-            raise _problem(f"{listener.address}: TLS needs a certificate (`tls` in the settings)")
-        if listener.proxy:
-            raise _problem(f"{listener.address}: behind a proxy TLS begins with STARTTLS, not with the first octet")
-        return {"ssl": certificates.context, "ssl_handshake_timeout": self._house.limits.handshake_seconds}
+            await server.start_serving()
+            return
+        assert self._house.certificates is not None  # noqa: S101 - `_sessions` has looked
+        sockets = [socket.socket(fileno=os.dup(sock.fileno())) for sock in server.sockets]
+        for sock in sockets:
+            sock.setblocking(False)
+            sock.listen(BACKLOG)
+        context = self._house.certificates.context
+        self._handshakes.append(Handshakes(sockets, self._sessions(listener), context, self._house.limits))
 
     def reload_certificates(self) -> None:
         """Read the certificate files again, for handshakes to come. Raises ConfigurationError; then nothing has changed."""
@@ -141,6 +148,9 @@ class Edge:
         """Take no more connections, finish the messages in flight within `grace` seconds, say 421 to the rest."""
         for server in self._servers:
             server.close()
+        for handshakes in self._handshakes:
+            await handshakes.close()
+        self._handshakes.clear()
         sessions = tuple(self._house.sessions)
         for session in sessions:
             session.stop()

@@ -237,6 +237,59 @@ def test_a_tls_listener_leaves_who_speaks_in_clear_and_who_is_one_too_many(
 
 
 @RUNNERS
+@pytest.mark.parametrize(
+    ("limits", "sources"),
+    [
+        (Limits(connections_per_ip=2), ["127.0.0.1"]),
+        (Limits(connections=2), [f"127.0.0.{host}" for host in range(2, 10)]),
+    ],
+    ids=["from one address", "in all"],
+)
+def test_who_says_nothing_to_a_tls_listener_is_counted(
+    runner: Callable[[Coroutine[Any, Any, list[str]]], list[str]],
+    limits: Limits,
+    sources: list[str],
+    tls: Tls,
+    trusting: ssl.SSLContext,
+) -> None:
+    async def play() -> list[str]:
+        heard = []
+        async with served(FakeDoor(), tls=tls, tls_first=True, limits=limits) as server:
+            silent = [
+                await asyncio.open_connection(server.host, server.port, local_addr=(sources[at % len(sources)], 0))
+                for at in range(8)
+            ]
+            _, left = await asyncio.wait([asyncio.create_task(reader.read()) for reader, _ in silent], timeout=1)
+            heard.append(f"{len(left)} are waited for")
+            for _, writer in silent:
+                writer.close()
+            async with asyncio.timeout(5):
+                await asyncio.wait(left)
+            async with talking(server, tls=trusting) as talk:
+                heard.append(await talk.line())
+        return heard
+
+    assert runner(play()) == ["3 are waited for", "220 mx.test ESMTP"]
+
+
+@RUNNERS
+def test_stopping_leaves_who_is_in_a_handshake(
+    runner: Callable[[Coroutine[Any, Any, bytes]], bytes], tls: Tls, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> bytes:
+        async with served(FakeDoor(), tls=tls, tls_first=True) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            await asyncio.sleep(0.2)
+        async with asyncio.timeout(5):
+            octets = await reader.read()
+        writer.close()
+        return octets
+
+    assert runner(play()) == b""
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@RUNNERS
 @pytest.mark.parametrize("tls_first", [False, True], ids=["STARTTLS", "from the first octet"])
 def test_a_client_gets_the_certificate_of_the_name_it_asks_for(
     runner: Callable[[Coroutine[Any, Any, dict[str, str]]], dict[str, str]],
