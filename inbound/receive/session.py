@@ -69,6 +69,7 @@ class Session(Wire):
         self._transaction: Transaction | None = None
         self._incoming: Incoming | None = None
         self._chunks_failed = False  # what comes of this message can only be thrown away
+        self._within_content = False  # what comes next is no command
         self._smtputf8 = False
         self._verb = ""
         self._mail_from: str | None = None
@@ -103,6 +104,7 @@ class Session(Wire):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             await self.push(await self.handle_exception(error))
+            _leave(LOST_COUNT if self._within_content else None)
 
     async def _obey(self, line: bytes) -> None:
         _leave(self._conduct.says())
@@ -248,7 +250,9 @@ class Session(Wire):
             raise RefusedError(refusal or BUSY)
         await self.push("354 go on, CRLF . CRLF ends it")
         self._incoming = Incoming(self._inflow, self._house.budget, self._limits)
+        self._within_content = True
         await self._incoming.data()
+        self._within_content = False
         await self._hand_over(self._incoming)
 
     async def smtp_BDAT(self, argument: str | None) -> None:  # noqa: N802
@@ -258,17 +262,20 @@ class Session(Wire):
             self._answer(BAD_CHUNK)
             raise LeavingError(LOST_COUNT)
         octets, last = size
+        self._within_content = True
         refusal = self._chunk_refusal()
         if refusal:
             self._chunks_failed = True
             await self._before_reading(octets)
             await skip(self._inflow, self._limits, octets)
+            self._within_content = False
             if last:
                 self._forget_transaction()
             raise RefusedError(refusal)
         self._incoming = self._incoming or Incoming(self._inflow, self._house.budget, self._limits)
         await self._before_reading(octets)
         await self._incoming.chunk(octets, last=last)
+        self._within_content = False
         if last:
             await self._hand_over(self._incoming)
         elif flaw := self._incoming.content.flaw:
