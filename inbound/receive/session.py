@@ -97,7 +97,7 @@ class Session(Wire):
             await self._obey(line)
         except OverlongError as overlong:
             await self._refuse(LINE_TOO_LONG)
-            _leave(BARE_LF if overlong.bare else None)
+            _leave(BARE_LF if overlong.bare else LOST_COUNT if _is_bdat(overlong.start) else None)
         except RefusedError as refused:
             await self._refuse(refused.reply)
         except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
@@ -114,7 +114,13 @@ class Session(Wire):
             # an argument to give, and what follows is not a command.
             await self._refuse(BAD_LINE)
             raise LeavingError(BARE_LF)
-        verb, argument = command(line)
+        try:
+            verb, argument = command(line)
+        except RefusedError as refused:
+            if not _is_bdat(line):
+                raise
+            await self._refuse(refused.reply)
+            raise LeavingError(LOST_COUNT) from None
         self._verb = verb if verb in self._VERBS or verb in NOT_OFFERED else "?"
         if verb in WEB:
             raise LeavingError(WRONG_PROTOCOL)
@@ -378,6 +384,11 @@ class Session(Wire):
         "QUIT": smtp_QUIT,
         "STARTTLS": smtp_STARTTLS,
     }
+
+
+def _is_bdat(line: bytes) -> bool:
+    """What follows is the content of a chunk, however much, though the line cannot be read."""
+    return line[:4].upper() == b"BDAT"
 
 
 def _leave(farewell: Reply | None) -> None:
