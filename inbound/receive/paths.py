@@ -26,7 +26,7 @@ _QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
 _LOCAL_PART = rf"(?:\.*{_ATEXT}(?:{_ATEXT}|\.)*|{_QUOTED})"
 _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(rf"<(?:{_ROUTE})?(?P<local>{_LOCAL_PART})@(?:(?P<domain>{_DOMAIN})|(?P<literal>{_LITERAL}))>")
-_POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE)
+_POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE | re.ASCII)
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-<>-~\u0080-\U0010ffff]+))?")
 _FROM = re.compile(r"from: *", re.IGNORECASE)
 _TO = re.compile(r"to: *", re.IGNORECASE)

@@ -249,6 +249,35 @@ def test_commands_are_answered_as_written(text: str) -> None:
     transcript(text)
 
 
+LOOK_ALIKES = ["\u017fTARTTLS", "R\u017fET", "noop".replace("o", "\u00ba"), "QU\u0131T"]
+
+
+@pytest.mark.parametrize("verb", LOOK_ALIKES)
+def test_a_letter_beyond_ascii_is_none_of_a_command_though_its_capital_is(verb: str) -> None:
+    """U+017F and U+0131 are S and I in upper case; a filter before us that knows ASCII sees no such command."""
+    door = transcript(f"{READY}\n> {verb}\n< 500 5.5.1 unknown command\n> DATA\n< 354 go on, CRLF . CRLF ends it")
+    assert door.opened[0].recipients == ["b@ours.test"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "answer"),
+    [
+        ("MAIL FROM:<a@b.test> SMTPUTF8 BODY=8B\u0131TMIME", "501 5.5.4"),
+        ("RCPT TO:<po\u017ftmaster>", "501 5.1.3"),
+    ],
+)
+def test_a_letter_beyond_ascii_is_none_of_a_keyword(argument: str, answer: str) -> None:
+    async def play() -> str:
+        async with served(FakeDoor()) as server, talking(server) as talk:
+            await talk.line()
+            await talk.say("EHLO client.test")
+            if argument.startswith("RCPT"):
+                await talk.say("MAIL FROM:<a@b.test> SMTPUTF8")
+            return (await talk.say(argument))[:9]
+
+    assert run(play()) == answer
+
+
 def test_addresses_reach_the_door_as_written() -> None:
     door = FakeDoor()
     transcript(
