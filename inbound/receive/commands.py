@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from inbound.addresses import printable
 from inbound.receive.paths import NEEDS_SMTPUTF8, RefusedError, forward_path, reverse_path
 from inbound.receive.replies import BAD_LINE, BAD_VALUE, UNKNOWN_PARAMETER
 
@@ -37,7 +38,7 @@ def command(line: bytes) -> tuple[str, str | None]:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise RefusedError(BAD_LINE) from None
-    if not text[:-2].rstrip(" \t").isprintable():
+    if not printable(text[:-2].rstrip(" \t")):
         raise RefusedError(BAD_LINE)
     verb, _, argument = text[:-2].partition(" ")
     return _capitals(verb.rstrip("\t")), argument.strip(" \t") or None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from inbound.addresses import a_labels
+from inbound.addresses import a_labels, printable
 from inbound.reply import Reply
 
 LONGEST_LOCAL_PART = 256  # octets; RFC 5321 4.5.3.1.1 says 64, but VERP and SRS make longer ones
@@ -86,7 +86,7 @@ def forward_path(argument: str) -> Path:
 
 def _address(text: str, refusal: Reply) -> tuple[str, str]:
     found = _PATH.match(text)
-    if not found or not found.group().isprintable():  # no C1 controls, no U+2028: some take them for line ends
+    if not found or not printable(found.group()):  # no C1 controls, no U+2028: some take them for line ends
         raise RefusedError(refusal)
     local = found["local"]
     if len(local.encode()) > LONGEST_LOCAL_PART:
