@@ -61,6 +61,11 @@ def _a_labels(domain: str) -> str:
     return name if usable else ""
 
 
+def printable(text: str) -> bool:
+    """Nothing in it can steer a terminal or pass for a line end; the joiners in words of Persian and Indic scripts cannot."""
+    return text.isprintable() or text.translate(_JOINERS).isprintable()
+
+
 def shown(label: str) -> str:
     """A label of a domain name as readers see it: an A-label's letters (RFC 5890), any other as it is."""
     if not label.startswith("xn--"):
@@ -71,6 +76,7 @@ def shown(label: str) -> str:
         return label
 
 
+_JOINERS = str.maketrans("", "", "\u200c\u200d")  # IDNA takes them where they belong (RFC 5892 A.1 and A.2)
 _NOT_IN_NAMES = set('\0\t\r\n "(),/:;<>@[\\]^`{|}')
 
 

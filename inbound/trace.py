@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from inbound.addresses import a_labels
+from inbound.addresses import a_labels, printable
 from inbound.mail import Client, HeaderField, Mail
 from inbound.verdicts import DkimSignature, DkimVerdict, DmarcVerdict, IprevVerdict, SpfVerdict, Verdicts
 
@@ -237,7 +237,7 @@ def _receipt(message_id: str) -> str:
 
 def _is(pattern: re.Pattern[str], text: str) -> bool:
     """The text has that form, and nothing in it that a lenient reader could take for a line end."""
-    return len(text) <= LONGEST_VALUE and text.isprintable() and pattern.fullmatch(text) is not None
+    return len(text) <= LONGEST_VALUE and printable(text) and pattern.fullmatch(text) is not None
 
 
 def _is_address(text: str) -> bool:
@@ -275,4 +275,4 @@ def _comment(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join([char if char.isprintable() else "?" for char in text])
+    return text if text.isprintable() else "".join([char if printable(char) else "?" for char in text])

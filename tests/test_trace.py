@@ -125,6 +125,13 @@ def received(letter: Mail, verdicts: Verdicts = VERDICTS) -> str:
     return field.value
 
 
+def test_the_joiners_of_an_address_stay_in_what_is_written_of_it() -> None:
+    address = "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc@\u0915\u094d\u200d\u0937.test"
+    letter = mail(mail_from=address, rcpt_to=(address,), smtputf8=True)
+    assert block(letter).startswith(f"Return-Path: <{address}>\r\n".encode())
+    assert f" for {address};" in received(letter)
+
+
 def test_for_stands_only_where_there_is_one_recipient() -> None:
     assert " for " not in received(mail(rcpt_to=("a@example.com", "b@example.com")))
 
@@ -208,7 +215,7 @@ def test_a_thousand_signatures_make_twenty_clauses_and_the_one_that_passed_is_am
 
 
 NASTY = st.text(
-    st.sampled_from(string.ascii_letters + "\r\n\0\t ;,:()<>[]@\\\"=.'\x7f\x85\u2028é\udc80"), max_size=60
+    st.sampled_from(string.ascii_letters + "\r\n\0\t ;,:()<>[]@\\\"=.'\x7f\x85\u200d\u2028é\udc80"), max_size=60
 ) | st.text(max_size=400)
 
 

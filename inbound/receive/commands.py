@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from inbound.addresses import printable
 from inbound.receive.paths import NEEDS_SMTPUTF8, RefusedError, forward_path, reverse_path
 from inbound.receive.replies import BAD_LINE, BAD_VALUE, UNKNOWN_PARAMETER
 
@@ -37,10 +38,15 @@ def command(line: bytes) -> tuple[str, str | None]:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise RefusedError(BAD_LINE) from None
-    if not text[:-2].rstrip(" \t").isprintable():
+    if not printable(text[:-2].rstrip(" \t")):
         raise RefusedError(BAD_LINE)
     verb, _, argument = text[:-2].partition(" ")
-    return verb.rstrip("\t").upper(), argument.strip(" \t") or None
+    return _capitals(verb.rstrip("\t")), argument.strip(" \t") or None
+
+
+def _capitals(word: str) -> str:
+    # Some letters beyond ASCII have a capital within it: U+017F an S, U+0131 an I. They are no letters of a keyword.
+    return word.upper() if word.isascii() else word
 
 
 def mail_from(argument: str, *, esmtp: bool) -> Sender:
@@ -50,7 +56,7 @@ def mail_from(argument: str, *, esmtp: bool) -> Sender:
     if parameters.keys() - _MAIL_PARAMETERS or (parameters and not esmtp):
         raise RefusedError(UNKNOWN_PARAMETER)
     size = parameters.get("SIZE", "0")
-    body = parameters.get("BODY", "7BIT").upper()
+    body = _capitals(parameters.get("BODY", "7BIT"))
     if body not in {"7BIT", "8BITMIME"} or parameters.get("SMTPUTF8") or not _SIZE.fullmatch(size):
         raise RefusedError(BAD_VALUE)
     smtputf8 = "SMTPUTF8" in parameters

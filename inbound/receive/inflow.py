@@ -31,9 +31,13 @@ class StoppingError(Exception):
 
 
 class OverlongError(Exception):
-    """A command line beyond the limit. It has been read to its end and dropped. `bare`: that was an LF without a CR."""
+    """A command line beyond the limit. It has been read to its end and dropped, but for its `start`, four octets.
 
-    def __init__(self, *, bare: bool) -> None:
+    `bare`: its end was an LF without a CR.
+    """
+
+    def __init__(self, start: bytes, *, bare: bool) -> None:
+        self.start = start
         self.bare = bare
         super().__init__()
 
@@ -128,19 +132,19 @@ class Inflow:
         """One line with its LF, as a whole within `seconds`. Raises OverlongError, GoneError, SilentError, StoppingError."""
         since = self._loop.time()
         searched = 0
-        overlong = False
+        start = b""  # of a line that is overlong
         while True:
             if self._stopping:
                 raise StoppingError
             end = self._held.find(b"\n", searched) + 1
             if end:
                 line = self._taken(end)
-                if overlong or end > longest:
-                    raise OverlongError(bare=not line.endswith(b"\r\n"))
+                if start or end > longest:
+                    raise OverlongError(start or line[:4], bare=not line.endswith(b"\r\n"))
                 return line
             searched = len(self._held)
             if searched > longest:
-                overlong = True
+                start = start or bytes(self._held[:4])
                 searched = 1
                 del self._held[:-1]  # a CR may be the last
                 self._resume()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from inbound.addresses import a_labels
+from inbound.addresses import a_labels, printable
 from inbound.reply import Reply
 
 LONGEST_LOCAL_PART = 256  # octets; RFC 5321 4.5.3.1.1 says 64, but VERP and SRS make longer ones
@@ -26,7 +26,7 @@ _QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
 _LOCAL_PART = rf"(?:\.*{_ATEXT}(?:{_ATEXT}|\.)*|{_QUOTED})"
 _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(rf"<(?:{_ROUTE})?(?P<local>{_LOCAL_PART})@(?:(?P<domain>{_DOMAIN})|(?P<literal>{_LITERAL}))>")
-_POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE)
+_POSTMASTER = re.compile(r"<(?P<local>postmaster)>", re.IGNORECASE | re.ASCII)
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-<>-~\u0080-\U0010ffff]+))?")
 _FROM = re.compile(r"from: *", re.IGNORECASE)
 _TO = re.compile(r"to: *", re.IGNORECASE)
@@ -86,7 +86,7 @@ def forward_path(argument: str) -> Path:
 
 def _address(text: str, refusal: Reply) -> tuple[str, str]:
     found = _PATH.match(text)
-    if not found or not found.group().isprintable():  # no C1 controls, no U+2028: some take them for line ends
+    if not found or not printable(found.group()):  # no C1 controls, no U+2028: some take them for line ends
         raise RefusedError(refusal)
     local = found["local"]
     if len(local.encode()) > LONGEST_LOCAL_PART:

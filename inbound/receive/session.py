@@ -69,6 +69,7 @@ class Session(Wire):
         self._transaction: Transaction | None = None
         self._incoming: Incoming | None = None
         self._chunks_failed = False  # what comes of this message can only be thrown away
+        self._within_content = False  # what comes next is no command
         self._smtputf8 = False
         self._verb = ""
         self._mail_from: str | None = None
@@ -96,13 +97,14 @@ class Session(Wire):
             await self._obey(line)
         except OverlongError as overlong:
             await self._refuse(LINE_TOO_LONG)
-            _leave(BARE_LF if overlong.bare else None)
+            _leave(BARE_LF if overlong.bare else LOST_COUNT if _is_bdat(overlong.start) else None)
         except RefusedError as refused:
             await self._refuse(refused.reply)
         except (LeavingError, GoneError, SilentError, CrowdedError, StoppingError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             await self.push(await self.handle_exception(error))
+            _leave(LOST_COUNT if self._within_content else None)
 
     async def _obey(self, line: bytes) -> None:
         _leave(self._conduct.says())
@@ -112,7 +114,13 @@ class Session(Wire):
             # an argument to give, and what follows is not a command.
             await self._refuse(BAD_LINE)
             raise LeavingError(BARE_LF)
-        verb, argument = command(line)
+        try:
+            verb, argument = command(line)
+        except RefusedError as refused:
+            if not _is_bdat(line):
+                raise
+            await self._refuse(refused.reply)
+            raise LeavingError(LOST_COUNT) from None
         self._verb = verb if verb in self._VERBS or verb in NOT_OFFERED else "?"
         if verb in WEB:
             raise LeavingError(WRONG_PROTOCOL)
@@ -248,7 +256,9 @@ class Session(Wire):
             raise RefusedError(refusal or BUSY)
         await self.push("354 go on, CRLF . CRLF ends it")
         self._incoming = Incoming(self._inflow, self._house.budget, self._limits)
+        self._within_content = True
         await self._incoming.data()
+        self._within_content = False
         await self._hand_over(self._incoming)
 
     async def smtp_BDAT(self, argument: str | None) -> None:  # noqa: N802
@@ -258,17 +268,20 @@ class Session(Wire):
             self._answer(BAD_CHUNK)
             raise LeavingError(LOST_COUNT)
         octets, last = size
+        self._within_content = True
         refusal = self._chunk_refusal()
         if refusal:
             self._chunks_failed = True
             await self._before_reading(octets)
             await skip(self._inflow, self._limits, octets)
+            self._within_content = False
             if last:
                 self._forget_transaction()
             raise RefusedError(refusal)
         self._incoming = self._incoming or Incoming(self._inflow, self._house.budget, self._limits)
         await self._before_reading(octets)
         await self._incoming.chunk(octets, last=last)
+        self._within_content = False
         if last:
             await self._hand_over(self._incoming)
         elif flaw := self._incoming.content.flaw:
@@ -371,6 +384,11 @@ class Session(Wire):
         "QUIT": smtp_QUIT,
         "STARTTLS": smtp_STARTTLS,
     }
+
+
+def _is_bdat(line: bytes) -> bool:
+    """What follows is the content of a chunk, however much, though the line cannot be read."""
+    return line[:4].upper() == b"BDAT"
 
 
 def _leave(farewell: Reply | None) -> None:

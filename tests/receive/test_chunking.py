@@ -153,6 +153,33 @@ def test_a_count_that_cannot_be_read_ends_the_session(argument: str) -> None:
     assert run(play()) == [syntax, "421 4.7.0 what follows cannot be told from content, goodbye", "(closed)"]
 
 
+MALFORMED = "500 5.5.2 a command is one line of printable characters that ends in CRLF"
+TOO_LONG = "500 5.5.2 the command line is too long"
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (b"BDAT 12\tLAST", MALFORMED),
+        (b"bdat\t12 LAST", MALFORMED),
+        (b"BDAT 12 LAST\r", MALFORMED),
+        (b"BDAT \xa012 LAST", MALFORMED),
+        (b"BDAT 12\0", MALFORMED),
+        (b"BDAT" + b" " * 3000 + b"12 LAST", TOO_LONG),
+        (b"BDAT" + b" " * 300_000 + b"12 LAST", TOO_LONG),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_chunk_behind_a_line_that_cannot_be_read_is_not_taken_for_commands(command: bytes, reply: str) -> None:
+    async def play() -> list[str]:
+        async with served(FakeDoor()) as server, talking(server) as talk:
+            await talk.begin()
+            talk.send(command + b"\r\nRSET\r\nNOOP\r\n")
+            return [await talk.line() for _ in range(3)]
+
+    assert run(play()) == [reply, "421 4.7.0 what follows cannot be told from content, goodbye", "(closed)"]
+
+
 def test_a_count_that_is_never_filled_ends_by_the_deadlines() -> None:
     async def play() -> list[str]:
         limits = Limits(data_idle_seconds=0.2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -168,3 +169,24 @@ def test_a_hundred_clients_that_send_and_never_read_take_little(octets: bytes) -
             return more
 
     assert run(play()) < many * 320 * 1024
+
+
+@pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT 12000000 LAST\r\n"], ids=["DATA", "BDAT"])
+def test_when_there_is_no_memory_for_a_message_nothing_of_it_is_taken_for_commands(command: bytes) -> None:
+    async def play() -> list[str]:
+        async with a_process() as (server, process), talking(server) as talk:
+            await talk.begin()
+            talk.send(command)
+            if command.startswith(b"DATA"):
+                await talk.line()
+            size = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmSize:"))
+            most = int(size.split()[1]) * 1024 + 3 * MIB
+            _, highest = resource.prlimit(int(process.name), resource.RLIMIT_AS)
+            resource.prlimit(int(process.name), resource.RLIMIT_AS, (most, highest))
+            talk.send((b"x" * 992 + b"\r\nNOOP\r\n") * 12_000)
+            return [await talk.line() for _ in range(3)]
+
+    broken, left, closed = run(play())
+    assert broken == "451 4.3.0 something went wrong here, try again later"
+    assert left == "421 4.7.0 what follows cannot be told from content, goodbye"
+    assert closed in {"(closed)", "(reset)"}

@@ -249,6 +249,54 @@ def test_commands_are_answered_as_written(text: str) -> None:
     transcript(text)
 
 
+LOOK_ALIKES = ["\u017fTARTTLS", "R\u017fET", "noop".replace("o", "\u00ba"), "QU\u0131T"]
+
+
+@pytest.mark.parametrize("verb", LOOK_ALIKES)
+def test_a_letter_beyond_ascii_is_none_of_a_command_though_its_capital_is(verb: str) -> None:
+    """U+017F and U+0131 are S and I in upper case; a filter before us that knows ASCII sees no such command."""
+    door = transcript(f"{READY}\n> {verb}\n< 500 5.5.1 unknown command\n> DATA\n< 354 go on, CRLF . CRLF ends it")
+    assert door.opened[0].recipients == ["b@ours.test"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "answer"),
+    [
+        ("MAIL FROM:<a@b.test> SMTPUTF8 BODY=8B\u0131TMIME", "501 5.5.4"),
+        ("RCPT TO:<po\u017ftmaster>", "501 5.1.3"),
+    ],
+)
+def test_a_letter_beyond_ascii_is_none_of_a_keyword(argument: str, answer: str) -> None:
+    async def play() -> str:
+        async with served(FakeDoor()) as server, talking(server) as talk:
+            await talk.line()
+            await talk.say("EHLO client.test")
+            if argument.startswith("RCPT"):
+                await talk.say("MAIL FROM:<a@b.test> SMTPUTF8")
+            return (await talk.say(argument))[:9]
+
+    assert run(play()) == answer
+
+
+def test_the_joiners_of_persian_and_indic_words_are_taken_in_an_address() -> None:
+    door = FakeDoor()
+    persian = "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc"
+
+    async def play() -> list[str]:
+        async with served(door) as server, talking(server) as talk:
+            await talk.line()
+            await talk.say("EHLO client.test")
+            return [
+                await talk.say(f"MAIL FROM:<{persian}@{persian}.test> SMTPUTF8"),
+                await talk.say("RCPT TO:<b@\u0915\u094d\u200d\u0937.test>"),
+                await talk.say("RCPT TO:<b@our\u200ds.test>"),  # RFC 5892 A.2: not between Latin letters
+                await talk.say("RCPT\u200d TO:<b@ours.test>"),
+            ]
+
+    assert [reply[:9] for reply in run(play())] == ["250 2.1.0", "250 2.1.5", "501 5.1.3", "500 5.5.1"]
+    assert [received.recipients for received in door.opened] == [["b@\u0915\u094d\u200d\u0937.test"]]
+
+
 def test_addresses_reach_the_door_as_written() -> None:
     door = FakeDoor()
     transcript(

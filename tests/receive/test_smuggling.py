@@ -137,5 +137,7 @@ def test_a_command_with_a_bare_lf_in_it_is_neither_one_nor_two(command: bytes) -
 def test_a_command_has_printable_characters_only(command: bytes, octets: bytes) -> None:
     for at in range(len(command) + 1):
         heard = hear([HELLO + command[:at] + octets + command[at:] + b"\r\nNOOP\r\n"], REFUSING)
-        assert told(heard) == [b"500 5.5.2 ", b"250 2.0.0 "]
+        # Behind a BDAT nobody can count, the NOOP is its content as well as not.
+        left = command.startswith(b"BDAT") and at >= len(b"BDAT")
+        assert told(heard) == [b"500 5.5.2 ", b"421 4.7.0 " if left else b"250 2.0.0 "]
         assert [one.recipients for one in heard.door.opened] == [["c@d.test"]]
